@@ -1,0 +1,58 @@
+"""Every architecture of timm as a backbone; importing this imports neither timm nor torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from zoo_core.hookspecs import hookimpl
+from zoo_core.spec import Source, Spec
+
+ZOO_API = (1, 0)
+
+_TARGET = "zoo_timm.model:TimmBackbone"
+_OPTIONS = {
+    "in_channels": "channels of the pictures",
+    "image_size": "side, or height and width, of the pictures; heeded by models of one size only",
+    "pooled": "whether the pooled vector is wanted, and the layers that only it needs are kept",
+}
+
+
+def names() -> Sequence[str]:
+    """Give the names of all architectures of the installed timm, sorted."""
+    from zoo_timm.names import architectures
+
+    return architectures()
+
+
+def tags(name: str) -> Sequence[str]:
+    """Give the tags of the weights of one architecture, its default first."""
+    from zoo_timm.names import weight_tags
+
+    return weight_tags(name)
+
+
+def spec(name: str) -> Spec:
+    """Describe one architecture by its name in timm."""
+    return Spec(
+        kind="backbone",
+        name=f"timm/{name}",
+        target=_TARGET,
+        kwargs={"model_name": name},
+        summary=f"{name} of timm",
+        options=_OPTIONS,
+    )
+
+
+@hookimpl
+def zoo_sources() -> Iterable[Source]:
+    """Give timm's catalogue, listed when it is first asked for."""
+    yield Source(
+        kind="backbone",
+        prefix="timm/",
+        names=names,
+        spec=spec,
+        tags=tags,
+        target=_TARGET,
+        weights="zoo_timm.weights:weights_entry",
+        summary="every architecture of timm",
+    )

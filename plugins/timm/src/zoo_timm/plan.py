@@ -1,0 +1,131 @@
+"""How one architecture of timm is run as a backbone, worked out before it is constructed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
+
+import timm
+from timm.models import get_deprecated_models, get_pretrained_cfg
+
+from zoo_core.errors import InputError
+from zoo_timm.readout import Readout, find_readout
+from zoo_timm.sizes import Sizing, find_sizing, on_grid, units
+from zoo_timm.twin import Size, Twin
+
+# Constructor arguments that make a model take other sizes than its own, where it has them.
+_FLEXIBLE = {"dynamic_img_size": True, "strict_img_size": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What trying a model out on the meta device has shown.
+
+    Attributes:
+        options: Arguments for ``timm.create_model``.
+        layout: What ``forward_intermediates`` is asked for: ``NCHW``, or tokens, ``NLC``.
+        taps: Indices of the maps, for ``forward_intermediates``.
+        channels: Channels of the maps.
+        strides: Strides of the maps.
+        sizing: How pictures are made to fit.
+        readout: Where the pooled vector comes from.
+        adapted: Whether pictures are turned into three channels first.
+        tensors: Names of all of timm's own tensors, the classifier's included.
+    """
+
+    options: Mapping[str, Any]
+    layout: str
+    taps: Sequence[int]
+    channels: Sequence[int]
+    strides: Sequence[int]
+    sizing: Sizing
+    readout: Readout
+    adapted: bool
+    tensors: Sequence[str]
+
+
+@lru_cache(maxsize=64)
+def make_plan(name: str, in_channels: int, image_size: Size | None) -> Plan:
+    """Try an architecture out.
+
+    Args:
+        name: Its name in timm, without a tag.
+        in_channels: Channels of the pictures.
+        image_size: Height and width that a model of one size is made for, if it can be.
+
+    Raises:
+        InputError: If timm has no such architecture, or it cannot have so many channels.
+        ContractError: If it cannot be run as a backbone.
+    """
+    _check_name(name)
+    # timm says with an empty list that no convolution sees the picture: the stem is for RGB only.
+    cfg = get_pretrained_cfg(name)
+    adapted = in_channels != 3 and cfg is not None and cfg.first_conv == []
+    twin = _flexible_twin(name, 3 if adapted else in_channels)
+    _, *sides = twin.model.pretrained_cfg["input_size"]
+    native = (sides[0], sides[1])
+    if twin.map_sizes(native) is None:
+        # To give maps instead of tokens, a few models read values, of which a twin has none.
+        twin = Twin(name, twin.options, layout="NLC")
+    sizing = find_sizing(twin.map_sizes, twin.strides, native)
+    if sizing is None:
+        twin, size = _made_to_measure(twin, native, image_size)
+        sizing = Sizing(fixed=size, on_grid=False)
+    else:
+        size = sizing.padded(native)
+    channels = [tapped.shape[1] for tapped in twin.maps(size)]
+    return Plan(
+        options=twin.options,
+        layout=twin.layout,
+        taps=tuple(twin.taps),
+        channels=tuple(channels),
+        strides=tuple(twin.strides),
+        sizing=sizing,
+        readout=find_readout(twin, size, channels[-1]),
+        adapted=adapted,
+        tensors=tuple(twin.model.state_dict()),
+    )
+
+
+def _flexible_twin(name: str, channels: int) -> Twin:
+    """Give a twin that takes as many sizes as timm can make it take."""
+    twin = Twin(name, {"in_chans": channels})
+    flexible = {key: value for key, value in _FLEXIBLE.items() if twin.has_argument(key)}
+    return Twin(name, twin.options | flexible) if flexible else twin
+
+
+def _made_to_measure(twin: Twin, native: Size, image_size: Size | None) -> tuple[Twin, Size]:
+    """Give a model of one size, made for the next size above the one asked for if it can be."""
+    if image_size is not None and image_size != native and twin.has_argument("img_size"):
+        for size in _sizes_above(image_size, units(twin.strides, native)):
+            img_size = size[0] if size[0] == size[1] else size
+            try:
+                candidate = Twin(twin.name, twin.options | {"img_size": img_size}, twin.layout)
+            except InputError:
+                continue
+            if candidate.map_sizes(size):
+                return candidate, size
+    return twin, native
+
+
+def _sizes_above(size: Size, steps: Sequence[int]) -> Iterator[Size]:
+    square = (max(size), max(size))
+    for shape in dict.fromkeys((size, square)):
+        for step in steps:
+            height, width = on_grid(shape, [step])[0]
+            yield height * step, width * step
+
+
+def _check_name(name: str) -> None:
+    known = timm.list_models()
+    if name in known:
+        return
+    successor = get_deprecated_models().get(name)
+    if successor:
+        raise InputError(f"timm now calls {name!r} {successor.partition('.')[0]!r}")
+    near = get_close_matches(name, known, n=3)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise InputError(f"timm {timm.__version__} has no architecture {name!r}{hint}")

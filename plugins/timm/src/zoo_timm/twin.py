@@ -1,0 +1,132 @@
+"""A copy of a timm model that has shapes and no data, to try things on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from inspect import Parameter, signature
+from types import MethodType
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from zoo_core.errors import ContractError, InputError
+from zoo_timm.taps import choose_taps, lay_out
+
+Size = tuple[int, int]
+
+
+class Twin:
+    """A timm model on the meta device; it is never given data, nor weights.
+
+    Args:
+        name: The architecture's name in timm.
+        options: Arguments of its constructor, ``in_chans`` among them.
+        layout: What it is asked to give, ``NCHW`` or ``NLC``.
+
+    Attributes:
+        model: The timm model.
+        taps: The indices of its maps that a backbone gives.
+        strides: The strides of those maps.
+
+    Raises:
+        InputError: If the model cannot be constructed so.
+        ContractError: If it cannot give feature maps.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any], layout: str = "NCHW") -> None:
+        self.name = name
+        self.options = dict(options)
+        self.layout = layout
+        self.model = _construct(name, options)
+        if not hasattr(self.model, "forward_intermediates"):
+            raise ContractError(f"timm's {name!r} cannot be a backbone: it gives no feature maps")
+        strides = [int(info["reduction"]) for info in self.model.feature_info]
+        self.taps = choose_taps(strides)
+        self.strides = [strides[tap] for tap in self.taps]
+
+    def has_argument(self, argument: str) -> bool:
+        """Tell whether the model's constructor has an argument, its bases' included."""
+        for base in type(self.model).__mro__:
+            parameters = signature(base).parameters
+            if argument in parameters:
+                return True
+            if all(given.kind is not Parameter.VAR_KEYWORD for given in parameters.values()):
+                break
+        return False
+
+    def maps(self, size: Size) -> list[Tensor]:
+        """Give the maps of a picture of this height and width.
+
+        Raises:
+            ContractError: If the model cannot take it, or gives other maps than it says.
+        """
+        try:
+            with _on_meta():
+                taps = self._run(size, intermediates_only=True, stop_early=True)
+                maps = lay_out(taps, size, self.strides)
+        except Exception as error:  # Whatever the model raises, it does not take this size.
+            raise ContractError(
+                f"timm's {self.name!r} cannot be a backbone: at {size[0]}x{size[1]} it fails with "
+                f"{type(error).__name__}: {_line(error)}"
+            ) from error
+        if any(tapped.ndim != 4 for tapped in maps):
+            shapes = [list(tapped.shape) for tapped in maps]
+            raise ContractError(
+                f"timm's {self.name!r} cannot be a backbone: its maps are {shapes} instead of "
+                f"[B, C, H, W]"
+            )
+        return maps
+
+    def map_sizes(self, size: Size) -> list[Size] | None:
+        """Give heights and widths of the maps; ``None`` if the model cannot take the picture."""
+        try:
+            sizes = [(tapped.shape[2], tapped.shape[3]) for tapped in self.maps(size)]
+        except ContractError:
+            return None
+        return sizes if all(min(size) > 0 for size in sizes) else None
+
+    def head(self, size: Size, **options: bool) -> Any:
+        """Give what the model's head makes of a picture; raises whatever the model raises."""
+        with _on_meta():
+            final, _ = self._run(size, stop_early=False)
+            return self.model.forward_head(final, **options)
+
+    def _run(self, size: Size, **options: bool) -> Any:
+        picture = torch.zeros(1, self.options["in_chans"], *size)
+        return self.model.forward_intermediates(
+            picture, indices=self.taps, output_fmt=self.layout, **options
+        )
+
+
+def _construct(name: str, options: Mapping[str, Any]) -> Any:
+    try:
+        with _on_meta():
+            model = timm.create_model(name, **options).eval()
+    except Exception as error:  # Whatever a constructor raises, these arguments do not suit it.
+        given = ", ".join(f"{key}={value}" for key, value in options.items())
+        raise InputError(f"timm cannot build {name!r} with {given}: {_line(error)}") from error
+    for module in model.modules():
+        if isinstance(module, nn.LSTM):
+            # On the meta device it is unrolled step by step, which takes half a minute.
+            module.forward = MethodType(_lstm_shape, module)  # type: ignore[method-assign]
+    return model
+
+
+@contextmanager
+def _on_meta() -> Iterator[None]:
+    with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _lstm_shape(lstm: nn.LSTM, x: Tensor) -> tuple[Tensor, None]:
+    width = (lstm.proj_size or lstm.hidden_size) * (2 if lstm.bidirectional else 1)
+    return x.new_empty(*x.shape[:-1], width), None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

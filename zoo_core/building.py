@@ -1,0 +1,106 @@
+"""``zoo.build``: everything that can be refused without torch is refused here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from zoo_core.catalogue import registry
+from zoo_core.errors import InputError, OptionError
+from zoo_core.grammar import parse, with_options
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from zoo_core.models import MultitaskModel
+
+Options = Mapping[str, Any]
+
+
+def build(
+    recipe: str,
+    *,
+    num_classes_classification: int | None = None,
+    num_classes_segmentation: int | None = None,
+    pretrained: bool = False,
+    weights: str | PathLike[str] | None = None,
+    in_channels: int = 3,
+    image_size: int | tuple[int, int] | None = None,
+    seed: int | None = None,
+    backbone: Options | None = None,
+    attention: Options | Iterable[Options] | None = None,
+    decoder: Options | None = None,
+    **parts: Options,
+) -> MultitaskModel:
+    """Compose a model, in training mode, from a recipe such as ``resnet50+cbam@all+unet``.
+
+    Args:
+        recipe: ``backbone[+attention…][+decoder]``, each part ``[dist:]name[.tag][@levels]``.
+        num_classes_classification: Classes of the classification head; by default as many as the
+            weights have, else 1,000; 0 for no such head.
+        num_classes_segmentation: Classes of the segmentation head; by default 21 if the recipe has
+            a decoder; 0 for no such head.
+        pretrained: Fill the backbone, and the classification head where it fits, with the
+            backbone's default weights. A tag in the recipe does so with the weights it names.
+        weights: A local ``.safetensors`` file to fill them from instead.
+        in_channels: Channels of the pictures.
+        image_size: Side, or height and width, in pixels, for models that must know it.
+        seed: Fixes the initial weights: each part's depend on this and on its own name only. By
+            default it is drawn from torch's generator.
+        backbone: Options of the backbone.
+        attention: Options of the attention, or of each attention in turn.
+        decoder: Options of the decoder.
+        **parts: Options of a part by its plain name: ``cbam={"reduction": 8}``.
+
+    Raises:
+        UsageError: If the recipe or an option is wrong.
+        WeightsError: If weights cannot be found, fetched or matched.
+        ContractError: If a component does not do what its kind must.
+    """
+    _check_keywords(parts)
+    classes = {
+        "num_classes_classification": num_classes_classification,
+        "num_classes_segmentation": num_classes_segmentation,
+    }
+    for name, value in classes.items():
+        _check_whole(name, value, least=0)
+    _check_whole("in_channels", in_channels, least=1)
+    height_and_width = image_size if isinstance(image_size, tuple | list) else (image_size,)
+    for side in height_and_width:
+        _check_whole("image_size", side, least=1)
+    full = with_options(
+        parse(recipe, registry),
+        backbone=backbone,
+        attention=attention,
+        decoder=decoder,
+        named=parts,
+    )
+    from zoo_core.compose import Request, compose
+
+    request = Request(
+        recipe=full,
+        pretrained=pretrained,
+        weights=weights,
+        in_channels=in_channels,
+        image_size=tuple(image_size) if isinstance(image_size, list) else image_size,
+        seed=seed,
+        **classes,
+    )
+    return compose(request)
+
+
+def _check_keywords(parts: Mapping[str, object]) -> None:
+    for name, value in parts.items():
+        if not isinstance(value, Mapping):
+            known = [k for k in inspect.signature(build).parameters if k not in ("recipe", "parts")]
+            near = get_close_matches(name, known, 1) or [k for k in known if k.startswith(name)]
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+            raise OptionError(f"build has no argument {name}={value!r}; {hint}")
+
+
+def _check_whole(name: str, value: object, *, least: int) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (whole and value >= least):  # type: ignore[operator]
+        raise InputError(f"{name} must be a whole number from {least}, not {value!r}")

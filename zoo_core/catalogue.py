@@ -1,0 +1,293 @@
+"""Every installed component by name, read from the plugins when first asked for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Final
+
+from zoo_core.errors import (
+    AmbiguousComponentError,
+    PluginError,
+    PluginWarning,
+    UnknownComponentError,
+    UsageError,
+)
+from zoo_core.loader import CATCH, Plugin, PluginLoader, describe, normalise
+from zoo_core.manifest import Manifest, WeightsEntry, read_manifest, shipped_manifest, user_manifest
+from zoo_core.spec import KINDS, Source, Spec
+
+PLURALS: Final = {
+    "backbones": "backbone",
+    "attention": "attention",
+    "attentions": "attention",
+    "decoders": "decoder",
+    "explainers": "explainer",
+}
+
+
+class Components(Mapping[str, Spec]):
+    """The components of one kind, or of all, as a mapping from name to :class:`Spec`.
+
+    Names are plain (``resnet50``), qualified (``zoo-resnet:resnet50``) or an alias. Iterating
+    gives each component's plain name, or the qualified one where two distributions give the same
+    name, and goes through sources (``timm/…``) as well.
+    """
+
+    def __init__(self, registry: Registry, kinds: Sequence[str]) -> None:
+        self._registry = registry
+        self._kinds = tuple(kinds)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Spec]]:
+        found: dict[str, list[Spec]] = {}
+        for spec in self.listed():
+            for name in (spec.name, *spec.aliases):
+                found.setdefault(name, []).append(spec)
+        return found
+
+    def listed(self) -> list[Spec]:
+        """Give the components that plugins list one by one, sources left out."""
+        plugins = self._registry.plugins
+        specs = (spec for plugin in plugins for spec in plugin.specs if spec.kind in self._kinds)
+        return sorted(specs, key=lambda spec: (KINDS.index(spec.kind), spec.name, spec.provider))
+
+    def sources(self) -> list[Source]:
+        """Give the families of components that are listed lazily."""
+        plugins = self._registry.plugins
+        return [s for plugin in plugins for s in plugin.sources if s.kind in self._kinds]
+
+    def __getitem__(self, name: str) -> Spec:
+        candidates = self.candidates(name)
+        if len(candidates) > 1:
+            candidates = self._pinned(name, candidates)
+        if len(candidates) > 1:
+            qualified = " and ".join(spec.qualified_name for spec in candidates)
+            raise AmbiguousComponentError(
+                f"{name!r} is given by {qualified}; write one of these names, or pin the "
+                f"distribution in a registry file: 'pins: {{{name}: {candidates[0].provider}}}'"
+            )
+        if candidates:
+            return candidates[0]
+        raise UnknownComponentError(self._unknown(name))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self.candidates(name))
+
+    def __iter__(self) -> Iterator[str]:
+        for spec in self.listed():
+            alone = len(self._by_name[spec.name]) == 1
+            yield spec.name if alone else spec.qualified_name
+        for source in self.sources():
+            for name in self._registry.source_names(source):
+                yield source.prefix + name
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        sources = [f"{source.prefix}…" for source in self.sources()]
+        names = [spec.name for spec in self.listed()]
+        return f"<{' and '.join(self._kinds)} components: {', '.join(names + sources)}>"
+
+    def candidates(self, name: str) -> list[Spec]:
+        """Give every component that a plain or qualified name may mean."""
+        distribution, colon, plain = name.rpartition(":")
+        specs = list(self._by_name.get(plain, ()))
+        for source in self.sources():
+            rest = plain.removeprefix(source.prefix)
+            if rest != plain and rest in self._registry.source_names(source):
+                specs.append(self._registry.source_spec(source, rest))
+        if colon:
+            specs = [spec for spec in specs if spec.provider == normalise(distribution)]
+        return specs
+
+    def near(self, name: str) -> list[str]:
+        """Give up to three known names that look like ``name``."""
+        from difflib import get_close_matches
+
+        plain = name.rpartition(":")[2]
+        sources = self.sources()
+        names = [*self._by_name]
+        for source in sources:
+            if plain.startswith(source.prefix):
+                names += [source.prefix + rest for rest in self._registry.source_names(source)]
+        near = get_close_matches(plain.lower(), names, 3, 0.6)
+        if not near:
+            for source in sources:
+                if plain in self._registry.source_names(source):
+                    near.append(source.prefix + plain)
+        return near
+
+    def _pinned(self, name: str, candidates: list[Spec]) -> list[Spec]:
+        provider = self._registry.pins.get(name)
+        pinned = [spec for spec in candidates if provider and spec.provider == provider]
+        return pinned or candidates
+
+    def _unknown(self, name: str) -> str:
+        kinds = " or ".join(self._kinds) if len(self._kinds) < len(KINDS) else "component"
+        near = self.near(name)
+        hint = f"did you mean {' or '.join(near)}?" if near else "'zoo list' shows what there is"
+        failed = [p.distribution for p in self._registry.plugins if p.status == "failed"]
+        if failed:
+            hint += f" (plugins that failed to load: {', '.join(failed)})"
+        return f"unknown {kinds} {name!r}; {hint}"
+
+
+class Registry(Components):
+    """All installed components; its views ``backbones``, ``decoders``… hold those of one kind."""
+
+    def __init__(self) -> None:
+        super().__init__(self, KINDS)
+        self.backbones = Components(self, ["backbone"])
+        self.attention = Components(self, ["attention"])
+        self.decoders = Components(self, ["decoder"])
+        self.explainers = Components(self, ["explainer"])
+        self._names: dict[Source, Sequence[str]] = {}
+
+    def of_kind(self, *kinds: str) -> Components:
+        """Give the components of these kinds.
+
+        Raises:
+            UsageError: If there is no such kind.
+        """
+        for kind in kinds:
+            if kind not in KINDS:
+                raise UsageError(f"unknown kind {kind!r}; kinds are {', '.join(KINDS)}")
+        return Components(self, kinds)
+
+    @cached_property
+    def loader(self) -> PluginLoader:
+        """The loaded plugins; loading them warns of each that failed."""
+        loader = PluginLoader()
+        for plugin in loader.plugins:
+            _warn_of(plugin)
+        _warn_of_absent(loader.plugins)
+        return loader
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Every installed plugin, failed and blocked ones too."""
+        return self.loader.plugins
+
+    @cached_property
+    def _manifests(self) -> list[Manifest]:
+        paths = [user_manifest(), shipped_manifest()]
+        return [read_manifest(path) for path in paths if path is not None]
+
+    @cached_property
+    def pins(self) -> dict[str, str]:
+        """Component name to the distribution that its plain name means."""
+        return {
+            name: normalise(distribution)
+            for manifest in reversed(self._manifests)
+            for name, distribution in manifest.pins.items()
+        }
+
+    @cached_property
+    def weights(self) -> tuple[WeightsEntry, ...]:
+        """Known weights; of two entries of one name the user's file wins, then ours."""
+        entries = [entry for manifest in self._manifests for entry in manifest.weights]
+        entries += self.loader.weights()
+        return tuple({entry.name: entry for entry in reversed(entries)}.values())[::-1]
+
+    def weights_of(self, spec: Spec) -> list[WeightsEntry]:
+        """Give the weights entries of one component, its default first."""
+        names = {spec.name, spec.qualified_name}
+        return [entry for entry in self.weights if entry.component in names]
+
+    def source_of(self, spec: Spec) -> Source | None:
+        """Give the source that a component comes from, ``None`` for one listed by itself."""
+        for source in self.sources():
+            if source.provider == spec.provider and spec.name.startswith(source.prefix):
+                return source
+        return None
+
+    def source_names(self, source: Source) -> Sequence[str]:
+        """Give the names of a source, without its prefix; a failing source has none."""
+        if source not in self._names:
+            try:
+                self._names[source] = tuple(source.names())
+            except CATCH as error:
+                _warn(f"{source.prefix}… of {source.provider} cannot be listed: {describe(error)}")
+                self._names[source] = ()
+        return self._names[source]
+
+    def source_spec(self, source: Source, name: str) -> Spec:
+        """Give the spec of one name of a source.
+
+        Raises:
+            PluginError: If the source fails at it.
+        """
+        from dataclasses import replace
+
+        try:
+            return replace(source.spec(name), provider=source.provider)
+        except CATCH as error:
+            raise PluginError(
+                f"{source.provider} cannot describe {source.prefix}{name}: {describe(error)}"
+            ) from error
+
+    def reload(self) -> None:
+        """Forget everything, so that plugins installed meanwhile are found."""
+        self.__dict__.clear()
+        Registry.__init__(self)
+
+
+def _warn_of(plugin: Plugin) -> None:
+    name = plugin.distribution
+    if plugin.status == "failed":
+        _warn(
+            f"plugin {name} {plugin.version} failed to load: {plugin.reason} "
+            f"('pip uninstall {name}' removes it, ZOO_BLOCK_PLUGINS={name} skips it)"
+        )
+    elif plugin.heavy:
+        _warn(
+            f"plugin {name} {plugin.version} imports {', '.join(plugin.heavy)} in its catalogue, "
+            f"which slows every command down; its author should import it in the target module"
+        )
+
+
+def _warn_of_absent(plugins: Iterable[Plugin]) -> None:
+    installed = {plugin.distribution for plugin in plugins}
+    for variable in ("ZOO_PLUGINS", "ZOO_BLOCK_PLUGINS"):
+        for name in os.environ.get(variable, "").split(","):
+            if name.strip() and normalise(name.strip()) not in installed:
+                _warn(f"{variable} names {name.strip()}, which is not installed")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PluginWarning, stacklevel=2)
+
+
+registry = Registry()
+
+
+def list_components(kind: str | None = None, pattern: str | None = None) -> list[Spec]:
+    """Give installed components, sorted by kind and name.
+
+    Args:
+        kind: ``backbone``, ``attention``, ``decoder`` or ``explainer``; all of them without it.
+        pattern: Shell pattern that the name or an alias must match. The names of a source such as
+            ``timm/…`` are listed only if the pattern begins with its prefix.
+
+    Raises:
+        UsageError: If there is no such kind.
+    """
+    components = registry.of_kind(kind) if kind is not None else registry
+    specs = [
+        spec
+        for spec in components.listed()
+        if pattern is None or any(fnmatchcase(n, pattern) for n in (spec.name, *spec.aliases))
+    ]
+    for source in components.sources():
+        if pattern is not None and pattern.startswith(source.prefix):
+            specs += [
+                registry.source_spec(source, name)
+                for name in registry.source_names(source)
+                if fnmatchcase(source.prefix + name, pattern)
+            ]
+    return specs

@@ -1,0 +1,272 @@
+"""Find installed plugins and load each on its own, so that a bad one stops no other."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import Distribution, EntryPoint, entry_points
+from typing import Any, Final, Literal, TypeVar
+
+import pluggy
+
+from zoo_core import hookspecs
+from zoo_core._version import PLUGIN_API, __version__
+from zoo_core.errors import PluginError
+from zoo_core.manifest import WeightsEntry
+from zoo_core.spec import Source, Spec
+
+GROUP: Final = "zoo.plugins"
+HEAVY: Final = ("torch", "torchvision", "timm", "numpy", "tensorflow", "jax", "transformers")
+
+# A plugin may end the interpreter as it is imported; that must not end ours.
+CATCH: Final = (Exception, SystemExit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """An installed plugin, loaded or not.
+
+    Attributes:
+        distribution: Name of the distribution, normalised: its identity.
+        version: Version of the distribution.
+        module: What its entry point names.
+        status: ``ok``, ``failed``, or ``blocked`` by ``ZOO_PLUGINS`` or ``ZOO_BLOCK_PLUGINS``.
+        reason: Why it failed or is blocked.
+        heavy: Heavy modules that its catalogue imported, which slows every command down.
+        specs: Its components.
+        sources: Its families of components.
+        load_ms: Milliseconds that loading took.
+    """
+
+    distribution: str
+    version: str
+    module: str
+    status: Literal["ok", "failed", "blocked"]
+    reason: str = ""
+    heavy: tuple[str, ...] = ()
+    specs: tuple[Spec, ...] = ()
+    sources: tuple[Source, ...] = ()
+    load_ms: float = 0.0
+
+
+def normalise(distribution: str) -> str:
+    """Give a distribution's name as the package index compares it: ``Zoo_Net`` is ``zoo-net``."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def strict() -> bool:
+    """Whether ``ZOO_STRICT`` asks for failures of plugins to be raised."""
+    return os.environ.get("ZOO_STRICT", "") not in ("", "0")
+
+
+def describe(error: BaseException) -> str:
+    """Give an error in one line, with its type unless it is one of ours."""
+    text = " ".join(str(error).split())
+    if isinstance(error, PluginError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class PluginLoader:
+    """Loads the plugins once, and calls their hooks one plugin at a time."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager("zoo")
+        self.manager.add_hookspecs(hookspecs)
+        self.plugins = tuple(self._load_all())
+
+    def call(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Give, for each plugin that implements a hook, its distribution and the call."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            chosen = {name: arguments[name] for name in implementation.argnames}
+
+            def call(function: Any = implementation.function, chosen: Any = chosen) -> Any:
+                return function(**chosen)
+
+            yield implementation.plugin_name, call
+
+    def _load_all(self) -> Iterator[Plugin]:
+        found: dict[str, list[EntryPoint]] = {}
+        for entry in sorted(entry_points(group=GROUP), key=_sort_key):
+            found.setdefault(_distribution_of(entry), []).append(entry)
+        allowed = _names("ZOO_PLUGINS")
+        blocked = _names("ZOO_BLOCK_PLUGINS") or set()
+        for distribution, entries in found.items():
+            if distribution in blocked:
+                yield _describe_entry(entries[0], "blocked", "named in ZOO_BLOCK_PLUGINS")
+            elif allowed is not None and distribution not in allowed:
+                yield _describe_entry(entries[0], "blocked", "not named in ZOO_PLUGINS")
+            else:
+                yield self._load_isolated(distribution, entries)
+
+    def _load_isolated(self, distribution: str, entries: list[EntryPoint]) -> Plugin:
+        start = time.perf_counter()
+        before = set(sys.modules)
+        plugin = _describe_entry(entries[0], "ok")
+        try:
+            if len(entries) > 1:
+                names = ", ".join(entry.value for entry in entries)
+                raise PluginError(f"gives {len(entries)} entry points ({names}); one is allowed")
+            plugin = self._load(plugin, entries[0])
+        except CATCH as error:
+            if strict():
+                raise PluginError(
+                    f"plugin {distribution} {plugin.version} failed: {describe(error)}"
+                ) from error
+            plugin = replace(plugin, status="failed", reason=describe(error))
+        heavy = [name for name in HEAVY if name in sys.modules and name not in before]
+        elapsed = (time.perf_counter() - start) * 1000
+        return replace(plugin, heavy=tuple(heavy), load_ms=elapsed)
+
+    def _load(self, plugin: Plugin, entry: EntryPoint) -> Plugin:
+        if entry.dist is not None:
+            _check_requirement(entry.dist)
+        module = entry.load()
+        _check_api(module)
+        _check_hook_names(module)
+        name = plugin.distribution
+        self.manager.register(module, name=name)
+        try:
+            specs = _collect(self.own(name, "zoo_specs"), Spec, "zoo_specs")
+            sources = _collect(self.own(name, "zoo_sources"), Source, "zoo_sources")
+            _check_repeats(specs)
+        except CATCH:
+            self.manager.unregister(name=name)
+            raise
+        return replace(
+            plugin,
+            specs=tuple(replace(spec, provider=name) for spec in specs),
+            sources=tuple(replace(source, provider=name) for source in sources),
+        )
+
+    def own(self, distribution: str, hook: str) -> Iterator[Any]:
+        """Give what one plugin's implementations of a hook without arguments yield."""
+        for name, call in self.call(hook):
+            if name == distribution:
+                yield from _iterable(call(), hook)
+
+    def weights(self) -> Iterator[WeightsEntry]:
+        """Give the weights that plugins add.
+
+        Raises:
+            PluginError: If a plugin's hook fails, or gives something else.
+        """
+        for plugin in self.plugins:
+            if plugin.status != "ok":
+                continue
+            name = plugin.distribution
+            try:
+                entries = _collect(self.own(name, "zoo_weights"), WeightsEntry, "zoo_weights")
+            except CATCH as error:
+                raise PluginError(f"plugin {name}: zoo_weights: {describe(error)}") from error
+            for entry in entries:
+                yield replace(entry, provider=name)
+
+
+def _sort_key(entry: EntryPoint) -> tuple[str, str, str]:
+    return _distribution_of(entry), entry.name, entry.value
+
+
+def _distribution_of(entry: EntryPoint) -> str:
+    return normalise(entry.dist.name) if entry.dist is not None else entry.name
+
+
+def _describe_entry(
+    entry: EntryPoint, status: Literal["ok", "blocked"], reason: str = ""
+) -> Plugin:
+    return Plugin(
+        distribution=_distribution_of(entry),
+        version=entry.dist.version if entry.dist is not None else "",
+        module=entry.value,
+        status=status,
+        reason=reason,
+    )
+
+
+def _names(variable: str) -> set[str] | None:
+    """Give the distributions that an environment variable names, ``None`` if it is not set."""
+    value = os.environ.get(variable)
+    if value is None:
+        return None
+    return {normalise(name.strip()) for name in value.split(",") if name.strip()}
+
+
+_CORE = re.compile(r"^Requires-Dist:\s*(zoo[-_.]core(?![\w.-])[^\n]*)$", re.IGNORECASE | re.MULTILINE)
+_SIMPLE = re.compile(r"zoo[-_.]core\s*\(?\s*(?:>=\s*(\d+(?:\.\d+)*))?\s*\)?", re.IGNORECASE)
+
+
+def _check_requirement(distribution: Distribution) -> None:
+    """Refuse a plugin whose metadata asks for another zoo-core, before its code is imported."""
+    headers = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
+    for text in _CORE.findall(headers):
+        if not _accepts_our_version(text.strip()):
+            raise PluginError(f"needs {text.strip()}, and zoo-core {__version__} is installed")
+
+
+def _accepts_our_version(requirement: str) -> bool:
+    simple = _SIMPLE.fullmatch(requirement)
+    if simple:
+        # Nearly every plugin writes it so, and importing packaging would cost 40 ms.
+        floor = tuple(map(int, (simple[1] or "0").split(".")))
+        return tuple(map(int, __version__.split("."))) >= floor
+    from packaging.requirements import Requirement
+
+    parsed = Requirement(requirement)
+    if parsed.marker and not parsed.marker.evaluate({"extra": ""}):
+        return True
+    return parsed.specifier.contains(__version__, prereleases=True)
+
+
+def _check_api(module: object) -> None:
+    api = getattr(module, "ZOO_API", None)
+    ours = ".".join(map(str, PLUGIN_API))
+    match api:
+        case (int(major), int(minor)):
+            if major != PLUGIN_API[0] or minor > PLUGIN_API[1]:
+                raise PluginError(f"is written for plugin API {major}.{minor}; this is {ours}")
+        case None:
+            raise PluginError(f"does not say its plugin API; put ZOO_API = {PLUGIN_API} in it")
+        case _:
+            raise PluginError(f"ZOO_API is {api!r}; it must be two numbers such as {PLUGIN_API}")
+
+
+def _check_hook_names(module: object) -> None:
+    known = [name for name in vars(hookspecs) if name.startswith("zoo_")]
+    for name, value in vars(module).items():
+        marked = getattr(value, "zoo_impl", None)
+        if isinstance(marked, dict) and (marked.get("specname") or name) not in known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise PluginError(f"{name} is no hook of the zoo; {hint}")
+
+
+_T = TypeVar("_T")
+
+
+def _iterable(result: object, hook: str) -> Iterable[Any]:
+    if isinstance(result, Iterable) and not isinstance(result, str | dict):
+        return result
+    raise PluginError(f"{hook} gave {result!r}; it must give an iterable")
+
+
+def _collect(results: Iterable[Any], kind: type[_T], hook: str) -> tuple[_T, ...]:
+    collected = tuple(results)
+    for item in collected:
+        if not isinstance(item, kind):
+            raise PluginError(f"{hook} gave {item!r}; it must give {kind.__name__} objects")
+    return collected
+
+
+def _check_repeats(specs: Iterable[Spec]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for spec in specs:
+        for name in (spec.name, *spec.aliases):
+            if (spec.kind, name) in seen:
+                raise PluginError(f"gives the {spec.kind} {name!r} twice")
+            seen.add((spec.kind, name))

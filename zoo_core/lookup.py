@@ -1,0 +1,74 @@
+"""Importing components' classes by name from the core, whichever plugin gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zoo_core.catalogue import registry
+from zoo_core.errors import AmbiguousComponentError, MissingDistributionError
+
+FIRST_PARTY = {
+    "backbone": {
+        "CNNBackbone": "zoo-resnet",
+        "TimmBackbone": "zoo-timm",
+        "ViTSpatial": "zoo-vit",
+        "VisionTransformer": "zoo-vit",
+    },
+    "attention": {"CBAM": "zoo-cbam"},
+    "decoder": {"UNetDecoder": "zoo-unet"},
+    "explainer": {
+        "AttentionMaps": "zoo-attention-maps",
+        "GradCAM": "zoo-gradcam",
+        "IntegratedGradients": "zoo-saliency",
+        "SmoothGrad": "zoo-saliency",
+        "VanillaSaliency": "zoo-saliency",
+    },
+}
+"""Classes that the zoo's own plugins give, so that a missing one can say what to install."""
+
+
+def targets(kind: str) -> dict[str, dict[str, str]]:
+    """Give the class names of a kind, each with its targets and who gives them."""
+    components = registry.of_kind(kind)
+    found: dict[str, dict[str, str]] = {}
+    for item in (*components.listed(), *components.sources()):
+        found.setdefault(item.target.partition(":")[2], {})[item.target] = item.provider
+    return found
+
+
+def class_getter(module: str, kind: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Give ``__getattr__`` and ``__dir__`` for a module that offers all classes of a kind."""
+
+    def get(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        found = targets(kind).get(name, {})
+        if len(found) > 1:
+            modules = " and ".join(f"{who} ({target})" for target, who in found.items())
+            raise AmbiguousComponentError(
+                f"{module}.{name} is given by {modules}; import it from one of these modules"
+            )
+        if found:
+            from zoo_core.targets import resolve
+
+            [(target, provider)] = found.items()
+            return resolve(target, f"{kind} class {name} of {provider}")
+        if name in FIRST_PARTY[kind]:
+            distribution = FIRST_PARTY[kind][name]
+            failed = {p.distribution: p for p in registry.plugins if p.status != "ok"}
+            if distribution in failed:
+                plugin = failed[distribution]
+                problem = f"plugin {distribution} {plugin.status}: {plugin.reason}"
+            else:
+                problem = f"it comes with {distribution}: 'pip install {distribution}'"
+            raise MissingDistributionError(f"{module}.{name} is not available; {problem}")
+        raise AttributeError(
+            f"module {module!r} has no attribute {name!r}; installed: {', '.join(targets(kind))}"
+        )
+
+    def names() -> list[str]:
+        return sorted(targets(kind))
+
+    return get, names
+

@@ -1,0 +1,127 @@
+"""What a plugin says about its components without importing them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from zoo_core.errors import PluginError
+
+KINDS: Final = ("backbone", "attention", "decoder", "explainer")
+
+NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*(/[a-z0-9_][a-z0-9_-]*)*", re.IGNORECASE)
+_PREFIX = re.compile(r"([a-z0-9_][a-z0-9_-]*/)+", re.IGNORECASE)
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """One component of the catalogue.
+
+    Nothing here is imported before the component is built; what is declared is trusted until
+    then, and proved when it is built and by ``zoo check``.
+
+    Attributes:
+        kind: ``backbone``, ``attention``, ``decoder`` or ``explainer``.
+        name: What a recipe calls it: letters, digits, ``_`` and ``-``, with ``/`` between groups.
+        target: ``"package.module:Class"``, imported when the component is built.
+        kwargs: Constructor arguments that make this component of that class.
+        summary: One line for ``zoo list``.
+        channels: Channels of a backbone's maps, shallow to deep; empty where not known.
+        strides: Strides of those maps, as many as ``channels``.
+        input_size: Side of the square picture, in pixels, that a backbone is described at.
+        options: The constructor arguments users may set, each with one line of documentation.
+            ``None``: not told, so that options are checked only when the component is built.
+        tags: Words to search by.
+        aliases: Other names of the same component.
+        provider: The distribution that gives it; set when the plugin is loaded.
+    """
+
+    kind: str
+    name: str
+    target: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    summary: str = ""
+    channels: Sequence[int] = ()
+    strides: Sequence[int] = ()
+    input_size: int = 224
+    options: Mapping[str, str] | None = field(default=None, hash=False)
+    tags: Sequence[str] = ()
+    aliases: Sequence[str] = ()
+    provider: str = ""
+
+    def __post_init__(self) -> None:
+        what = f"Spec {self.name!r}"
+        _check_kind(self.kind, what)
+        for name in (self.name, *self.aliases):
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                raise PluginError(
+                    f"{what}: {name!r} is no component name; use letters, digits, '_', '-' and '/'"
+                )
+        _check_target(self.target, what)
+        if len(self.channels) != len(self.strides):
+            raise PluginError(
+                f"{what}: {len(self.channels)} channels but {len(self.strides)} strides"
+            )
+        for sequence in ("channels", "strides", "tags", "aliases"):
+            object.__setattr__(self, sequence, tuple(getattr(self, sequence)))
+
+    @property
+    def qualified_name(self) -> str:
+        """``distribution:name``, which means this component whatever else is installed."""
+        return f"{self.provider}:{self.name}" if self.provider else self.name
+
+    @property
+    def class_name(self) -> str:
+        """The name of the component's class."""
+        return self.target.partition(":")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A family of components whose names are listed and described only when asked for.
+
+    Attributes:
+        kind: The kind of every component of the source.
+        prefix: What their names begin with, ending in a slash: ``timm/``.
+        names: Gives the names after the prefix; called once, and must not import torch.
+        spec: Gives the spec of one of those names, called with the name after the prefix.
+        tags: Gives the tags of the weights that one of those names can have.
+        target: ``"package.module:Class"`` of every component of the source.
+        weights: ``"package.module:function"``, called with a name and a tag (or ``None`` for the
+            default) when weights are asked for that no registry file lists; it gives a
+            ``WeightsEntry``. Empty where the source has no weights.
+        summary: One line for ``zoo list``.
+        provider: The distribution that gives it; set when the plugin is loaded.
+    """
+
+    kind: str
+    prefix: str
+    names: Callable[[], Sequence[str]]
+    spec: Callable[[str], Spec]
+    target: str
+    weights: str = ""
+    tags: Callable[[str], Sequence[str]] = lambda name: ()
+    summary: str = ""
+    provider: str = ""
+
+    def __post_init__(self) -> None:
+        what = f"Source {self.prefix!r}"
+        _check_kind(self.kind, what)
+        if not isinstance(self.prefix, str) or not _PREFIX.fullmatch(self.prefix):
+            raise PluginError(f"{what}: a prefix is a name that ends in a slash, such as 'timm/'")
+        _check_target(self.target, what)
+        if self.weights:
+            _check_target(self.weights, what)
+
+
+def _check_target(target: object, what: str) -> None:
+    if not isinstance(target, str) or not _TARGET.fullmatch(target):
+        raise PluginError(f"{what}: target {target!r} is not of the form 'package.module:Class'")
+
+
+def _check_kind(kind: object, what: str) -> None:
+    if kind not in KINDS:
+        raise PluginError(f"{what}: kind {kind!r} is none of {', '.join(KINDS)}")
