@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Final
 
 from zoo_core.errors import (
     AmbiguousComponentError,
@@ -19,15 +19,6 @@ from zoo_core.errors import (
 from zoo_core.loader import CATCH, Plugin, PluginLoader, describe, normalise
 from zoo_core.manifest import Manifest, WeightsEntry, read_manifest, shipped_manifest, user_manifest
 from zoo_core.spec import KINDS, Source, Spec
-
-PLURALS: Final = {
-    "backbones": "backbone",
-    "attention": "attention",
-    "attentions": "attention",
-    "decoders": "decoder",
-    "explainers": "explainer",
-}
-
 
 class Components(Mapping[str, Spec]):
     """The components of one kind, or of all, as a mapping from name to :class:`Spec`.
@@ -53,7 +44,7 @@ class Components(Mapping[str, Spec]):
         """Give the components that plugins list one by one, sources left out."""
         plugins = self._registry.plugins
         specs = (spec for plugin in plugins for spec in plugin.specs if spec.kind in self._kinds)
-        return sorted(specs, key=lambda spec: (KINDS.index(spec.kind), spec.name, spec.provider))
+        return sorted(specs, key=_order)
 
     def sources(self) -> list[Source]:
         """Give the families of components that are listed lazily."""
@@ -235,6 +226,13 @@ class Registry(Components):
         """Forget everything, so that plugins installed meanwhile are found."""
         self.__dict__.clear()
         Registry.__init__(self)
+
+
+def _order(spec: Spec) -> tuple[int, list[tuple[int, str]], str]:
+    """Sort by kind and name, numbers in names by their value: resnet18 before resnet101."""
+    pieces = re.findall(r"\d+|\D+", spec.name)
+    name = [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
+    return KINDS.index(spec.kind), name, spec.provider
 
 
 def _warn_of(plugin: Plugin) -> None:

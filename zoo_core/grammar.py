@@ -188,6 +188,11 @@ def with_options(
     Raises:
         OptionError: If there is no such part, or the part has no such option.
     """
+    if isinstance(attention, Mapping) and len(recipe.attention) > 1:
+        raise OptionError(
+            f"{recipe.canonical!r} has {len(recipe.attention)} attentions; give a list with the "
+            f"options of each, or address one by its name"
+        )
     attentions = [attention] if isinstance(attention, Mapping) else list(attention or ())
     if len(attentions) > len(recipe.attention):
         raise OptionError(

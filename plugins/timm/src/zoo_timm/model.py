@@ -185,7 +185,7 @@ def _construct(name: str, plan: Plan, pooled: bool) -> Any:
     """Build the model without its classifier and, unless pooled, without what follows the maps."""
     if plan.readout.classifier is None:
         # Several classifiers, or something else than a linear layer: timm removes them itself.
-        model = timm.create_model(name, num_classes=0, **plan.options)
+        model: Any = timm.create_model(name, num_classes=0, **plan.options)
     else:
         model = timm.create_model(name, **plan.options)
         model.set_submodule(plan.readout.classifier, nn.Identity())

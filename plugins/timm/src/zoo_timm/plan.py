@@ -62,14 +62,15 @@ def make_plan(name: str, in_channels: int, image_size: Size | None) -> Plan:
     """
     _check_name(name)
     # timm says with an empty list that no convolution sees the picture: the stem is for RGB only.
-    cfg = get_pretrained_cfg(name)
-    adapted = in_channels != 3 and cfg is not None and cfg.first_conv == []
+    stem = getattr(get_pretrained_cfg(name), "first_conv", None)
+    adapted = in_channels != 3 and stem == []
     twin = _flexible_twin(name, 3 if adapted else in_channels)
-    _, *sides = twin.model.pretrained_cfg["input_size"]
-    native = (sides[0], sides[1])
-    if twin.map_sizes(native) is None:
+    _, height, width = twin.model.pretrained_cfg["input_size"]
+    native = (height, width)
+    if not twin.settle(native):
         # To give maps instead of tokens, a few models read values, of which a twin has none.
         twin = Twin(name, twin.options, layout="NLC")
+        twin.settle(native)
     sizing = find_sizing(twin.map_sizes, twin.strides, native)
     if sizing is None:
         twin, size = _made_to_measure(twin, native, image_size)
@@ -101,9 +102,8 @@ def _made_to_measure(twin: Twin, native: Size, image_size: Size | None) -> tuple
     """Give a model of one size, made for the next size above the one asked for if it can be."""
     if image_size is not None and image_size != native and twin.has_argument("img_size"):
         for size in _sizes_above(image_size, units(twin.strides, native)):
-            img_size = size[0] if size[0] == size[1] else size
             try:
-                candidate = Twin(twin.name, twin.options | {"img_size": img_size}, twin.layout)
+                candidate = twin.made_for(size)
             except InputError:
                 continue
             if candidate.map_sizes(size):

@@ -33,18 +33,14 @@ def find_readout(twin: Twin, size: Size, last: int) -> Readout:
         size: Height and width of a picture that the model takes.
         last: Channels of the last map.
     """
+    if not twin.has_head:
+        return Readout(channels=last)
     classifier = twin.model.pretrained_cfg.get("classifier")
     if isinstance(classifier, str):
         width = _width_read(twin, classifier, size)
         if width is not None:
             return Readout(channels=width, classifier=classifier, has_head=True)
-    try:
-        pooled = twin.head(size, pre_logits=True)
-    except Exception:  # Encoders have a head that refuses; what it raises is up to timm.
-        return Readout(channels=last)
-    if isinstance(pooled, Tensor) and pooled.ndim == 2:
-        return Readout(channels=pooled.shape[1], has_head=True)
-    return Readout(channels=last)
+    return Readout(channels=twin.head(size, pre_logits=True).shape[1], has_head=True)
 
 
 def _width_read(twin: Twin, name: str, size: Size) -> int | None:

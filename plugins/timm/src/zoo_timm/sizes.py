@@ -97,6 +97,7 @@ def _minimum(
         return maps == on_grid(size, strides) if exactly else maps is not None
 
     step = max(unit, strides[-1])
+    side: int
     for side in (unit, *range(step, max(native), step)):
         if takes((side, side)) and takes((side + unit, side)):
             return side

@@ -31,7 +31,7 @@ def lay_out(
 ) -> list[Tensor]:
     """Lay tokens ``[B, N, C]`` of a picture out as maps ``[B, C, H, W]``; maps stay as they are."""
     return [
-        tapped.mT.unflatten(2, (size[0] // stride, size[1] // stride))
+        tapped.mT.reshape(-1, tapped.shape[2], size[0] // stride, size[1] // stride)
         if tapped.ndim == 3
         else tapped
         for tapped, stride in zip(taps, strides, strict=True)

@@ -29,8 +29,9 @@ class Twin:
 
     Attributes:
         model: The timm model.
-        taps: The indices of its maps that a backbone gives.
+        taps: The indices of the maps that are asked of it; all before :meth:`settle`.
         strides: The strides of those maps.
+        has_head: Whether the head is run as well; not before :meth:`settle`.
 
     Raises:
         InputError: If the model cannot be constructed so.
@@ -41,12 +42,47 @@ class Twin:
         self.name = name
         self.options = dict(options)
         self.layout = layout
+        self.has_head = False
         self.model = _construct(name, options)
         if not hasattr(self.model, "forward_intermediates"):
             raise ContractError(f"timm's {name!r} cannot be a backbone: it gives no feature maps")
-        strides = [int(info["reduction"]) for info in self.model.feature_info]
+        self.strides = [int(info["reduction"]) for info in self.model.feature_info]
+        self.taps = list(range(len(self.strides)))
+
+    def settle(self, size: Size) -> bool:
+        """Choose taps, and find whether the head gives one vector a picture.
+
+        Args:
+            size: Height and width that suit the model.
+
+        Returns:
+            Whether the model could be run.
+        """
+        sizes = self.map_sizes(size)
+        if sizes is None:
+            return False
+        strides = [
+            _snapped(size, seen, stride) for seen, stride in zip(sizes, self.strides, strict=True)
+        ]
         self.taps = choose_taps(strides)
         self.strides = [strides[tap] for tap in self.taps]
+        try:
+            pooled = self.head(size, pre_logits=True)
+        except Exception:  # Encoders have a head that refuses; what it raises is up to timm.
+            return True
+        self.has_head = isinstance(pooled, Tensor) and pooled.ndim == 2
+        return True
+
+    def made_for(self, size: Size) -> Twin:
+        """Give the same model constructed for pictures of another size.
+
+        Raises:
+            InputError: If it cannot be.
+        """
+        img_size = size[0] if size[0] == size[1] else size
+        other = Twin(self.name, self.options | {"img_size": img_size}, self.layout)
+        other.taps, other.strides, other.has_head = self.taps, self.strides, self.has_head
+        return other
 
     def has_argument(self, argument: str) -> bool:
         """Tell whether the model's constructor has an argument, its bases' included."""
@@ -66,8 +102,10 @@ class Twin:
         """
         try:
             with _on_meta():
-                taps = self._run(size, intermediates_only=True, stop_early=True)
+                final, taps = self._run(size)
                 maps = lay_out(taps, size, self.strides)
+                if self.has_head:
+                    self.model.forward_head(final, pre_logits=True)
         except Exception as error:  # Whatever the model raises, it does not take this size.
             raise ContractError(
                 f"timm's {self.name!r} cannot be a backbone: at {size[0]}x{size[1]} it fails with "
@@ -92,13 +130,12 @@ class Twin:
     def head(self, size: Size, **options: bool) -> Any:
         """Give what the model's head makes of a picture; raises whatever the model raises."""
         with _on_meta():
-            final, _ = self._run(size, stop_early=False)
-            return self.model.forward_head(final, **options)
+            return self.model.forward_head(self._run(size)[0], **options)
 
-    def _run(self, size: Size, **options: bool) -> Any:
+    def _run(self, size: Size) -> Any:
         picture = torch.zeros(1, self.options["in_chans"], *size)
         return self.model.forward_intermediates(
-            picture, indices=self.taps, output_fmt=self.layout, **options
+            picture, indices=self.taps, output_fmt=self.layout, stop_early=False
         )
 
 
@@ -114,6 +151,12 @@ def _construct(name: str, options: Mapping[str, Any]) -> Any:
             # On the meta device it is unrolled step by step, which takes half a minute.
             module.forward = MethodType(_lstm_shape, module)  # type: ignore[method-assign]
     return model
+
+
+def _snapped(size: Size, seen: Size, stride: int) -> int:
+    """Give the stride that a model declares unless the map it gives is of quite another."""
+    measured = max(size) / max(seen)
+    return stride if 2 / 3 < measured / stride < 3 / 2 else round(measured)
 
 
 @contextmanager

@@ -1,0 +1,100 @@
+"""The command line. Nothing here imports torch until a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import click
+
+from zoo_core import __version__
+from zoo_core.cli.build import build
+from zoo_core.cli.catalogue import info, list_command, plugins
+from zoo_core.cli.completion import completion
+from zoo_core.cli.predict import predict
+from zoo_core.errors import PluginError, PluginWarning, ZooError, ZooWarning
+
+
+class ZooGroup(click.Group):
+    """A group that plugins add commands to, and whose errors are one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors become one line and an exit code unless ``--debug`` is given."""
+        if ctx.params["debug"]:
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except ZooError as error:
+            failure = click.ClickException(str(error))
+            failure.exit_code = error.exit_code
+            raise failure from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise click.ClickException(
+                f"unexpected {type(error).__name__}: {text} ('zoo --debug …' shows where)"
+            ) from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the commands' names, plugins' commands last."""
+        own = list(self.commands)
+        return own + sorted(set(self._from_plugins().commands) - set(own))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Give a command; plugins are loaded only if it is not one of ours."""
+        own = super().get_command(ctx, cmd_name)
+        return own or self._from_plugins().commands.get(cmd_name)
+
+    def _from_plugins(self) -> click.Group:
+        from zoo_core.catalogue import registry
+        from zoo_core.loader import CATCH, describe, strict
+
+        added = click.Group()
+        for distribution, call in registry.loader.call("zoo_register_commands", cli=added):
+            try:
+                call()
+            except CATCH as error:
+                problem = f"plugin {distribution}: zoo_register_commands: {describe(error)}"
+                if strict():
+                    raise PluginError(problem) from error
+                warnings.warn(problem, PluginWarning, stacklevel=2)
+        return added
+
+
+@click.group(
+    cls=ZooGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Recipes are backbone[+attention…][+decoder]: zoo build resnet50+cbam+unet",
+)
+@click.version_option(__version__, prog_name="zoo")
+@click.option("--debug", is_flag=True, help="Show where an error came from, and every warning.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Compose vision models by name: any backbone, attention and decoder."""
+    _set_warnings(debug)
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+for _command in (list_command, info, plugins, build, predict, completion):
+    cli.add_command(_command)
+
+
+def _set_warnings(debug: bool) -> None:
+    """Show our warnings as one line each, and other libraries' only when debugging."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        click.echo(f"zoo: {message}", err=True)
+
+    warnings.showwarning = show
+    warnings.simplefilter("default" if debug else "ignore")
+    warnings.simplefilter("ignore" if "_ZOO_COMPLETE" in os.environ else "default", ZooWarning)
+
+
+def main() -> None:
+    """Run the command line; the console script ``zoo``."""
+    _set_warnings("--debug" in sys.argv)
+    cli(prog_name="zoo", complete_var="_ZOO_COMPLETE")

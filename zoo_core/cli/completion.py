@@ -1,0 +1,78 @@
+"""Shell completion: component names inside recipes, and the script that turns it on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+
+class NameType(click.ParamType):
+    """The name of a component, completed from the catalogue."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Give the names that begin with what is there."""
+        return _names(incomplete, "", lambda kind: True)
+
+
+class RecipeType(click.ParamType):
+    """A recipe, completed part by part."""
+
+    name = "recipe"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Give backbones for the first part, attentions and decoders for those that follow."""
+        before, plus, last = incomplete.rpartition("+")
+        kinds = ("attention", "decoder") if plus else ("backbone",)
+        return _names(last, before + plus, kinds.__contains__)
+
+
+def _names(start: str, before: str, wanted: Callable[[str], bool]) -> list[CompletionItem]:
+    from zoo_core.catalogue import registry
+
+    items = [
+        CompletionItem(before + spec.name, help=spec.summary)
+        for spec in registry.listed()
+        if wanted(spec.kind) and spec.name.startswith(start)
+    ]
+    for source in registry.sources():
+        if not wanted(source.kind):
+            continue
+        if start.startswith(source.prefix):
+            items += [
+                CompletionItem(before + source.prefix + name)
+                for name in registry.source_names(source)
+                if (source.prefix + name).startswith(start)
+            ]
+        elif source.prefix.startswith(start):
+            items.append(CompletionItem(before + source.prefix, help=source.summary))
+    return items
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that turns on completion in SHELL.
+
+    \b
+    Examples:
+      eval "$(zoo completion bash)"         # in ~/.bashrc
+      eval "$(zoo completion zsh)"          # in ~/.zshrc
+      zoo completion fish > ~/.config/fish/completions/zoo.fish
+    """
+    from zoo_core.cli import cli
+
+    found = get_completion_class(shell)
+    assert found is not None
+    script = found(cli, {}, "zoo", "_ZOO_COMPLETE").source_template
+    variables = {"complete_func": "_zoo_completion", "complete_var": "_ZOO_COMPLETE",
+                 "prog_name": "zoo"}
+    click.echo(re.sub(r"%\((\w+)\)s", lambda match: variables[match[1]], script))

@@ -1,0 +1,125 @@
+"""The options of commands that build a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from zoo_core.errors import OptionError
+
+if TYPE_CHECKING:
+    from zoo_core.models import MultitaskModel
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class SizeType(click.ParamType):
+    """``224``, or ``224x320`` for height and width."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the side, or height and width."""
+        sides = str(value).lower().replace("×", "x").split("x")
+        if not all(side.isdecimal() and int(side) > 0 for side in sides) or len(sides) > 2:
+            self.fail(f"{value!r} is no size; write 224, or 224x320 for height x width", param, ctx)
+        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+_OPTIONS = [
+    click.option("--classes", type=click.IntRange(min=0), metavar="N",
+                 help="Classes of the classification head; 0 for none.  [default: as the weights, "
+                 "else 1000]"),
+    click.option("--seg-classes", type=click.IntRange(min=0), metavar="N",
+                 help="Classes of the segmentation head; 0 for none.  [default: 21 with a decoder]"),
+    click.option("--pretrained", is_flag=True, help="Load the backbone's default weights."),
+    click.option("--weights", type=click.Path(), metavar="FILE",
+                 help="Load the backbone from a local .safetensors file."),
+    click.option("--in-channels", type=click.IntRange(min=1), metavar="N",
+                 help="Channels of the pictures.  [default: 3]"),
+    click.option("--image-size", type=SizeType(), metavar="SIZE",
+                 help="Side, or HEIGHTxWIDTH, in pixels."),
+    click.option("--seed", type=int, metavar="N", help="Fix the initial weights."),
+    click.option("--set", "settings", multiple=True, metavar="PART.OPTION=VALUE",
+                 help="Set an option of a part, named by its role or its name. Repeatable."),
+]
+
+
+def model_options(command: F) -> F:
+    """Add the options that :func:`build_model` reads."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def build_model(
+    recipe: str,
+    *,
+    classes: int | None,
+    seg_classes: int | None,
+    pretrained: bool,
+    weights: str | None,
+    in_channels: int | None,
+    image_size: int | tuple[int, int] | None,
+    seed: int | None,
+    settings: tuple[str, ...],
+) -> MultitaskModel:
+    """Build what a command line asked for."""
+    from zoo_core.building import build
+
+    return build(
+        recipe,
+        num_classes_classification=classes,
+        num_classes_segmentation=seg_classes,
+        pretrained=pretrained,
+        weights=weights,
+        in_channels=3 if in_channels is None else in_channels,
+        image_size=image_size,
+        seed=seed,
+        **parse_settings(settings),
+    )
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Turn ``part.option=value`` into the keyword arguments of ``zoo.build``.
+
+    Raises:
+        OptionError: If one is not of this form.
+    """
+    parts: dict[str, Any] = {}
+    for setting in settings:
+        place, equals, text = setting.partition("=")
+        part, dot, option = place.rpartition(".")
+        if not equals or not dot or not part or not option:
+            raise OptionError(
+                f"--set {setting!r} is not of the form PART.OPTION=VALUE, such as cbam.reduction=8"
+            )
+        parts.setdefault(part, {})[option] = _value(setting, text)
+    numbered = {key: value for key, value in parts.items() if key.startswith("attention.")}
+    if numbered:
+        parts = {key: value for key, value in parts.items() if key not in numbered}
+        if "attention" in parts:
+            raise OptionError("--set attention.… and --set attention.0.… do not go together")
+        parts["attention"] = _by_position(numbered)
+    return parts
+
+
+def _by_position(numbered: dict[str, Any]) -> list[dict[str, Any]]:
+    positions: dict[int, dict[str, Any]] = {}
+    for key, options in numbered.items():
+        position = key.removeprefix("attention.")
+        if not position.isdecimal() or int(position) > 99:
+            raise OptionError(f"--set {key}.…: attentions are numbered from 0: attention.0.…")
+        positions[int(position)] = options
+    return [positions.get(position, {}) for position in range(max(positions) + 1)]
+
+
+def _value(setting: str, text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OptionError(f"--set {setting!r}: {text!r} is no value: {error}") from error

@@ -1,0 +1,172 @@
+"""``zoo predict``: what a model says of pictures."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo_core.cli.completion import RecipeType
+from zoo_core.cli.options import build_model, model_options
+from zoo_core.cli.tables import echo_json
+from zoo_core.errors import InputError, SavedModelError, UsageError
+
+if TYPE_CHECKING:
+    from zoo_core.models import MultitaskModel
+    from zoo_core.prediction import Prediction, Ranked
+
+
+@click.command()
+@click.argument("model", metavar="RECIPE_OR_DIR", type=RecipeType())
+@click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
+@model_options
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="K",
+              help="How many classes to show.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              default=Path("predictions"), show_default=True,
+              help="Where pictures with painted masks go.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    model: str,
+    images: tuple[str, ...],
+    top: int,
+    output: Path,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Classify and segment pictures with a model.
+
+    RECIPE_OR_DIR is a recipe, as for build, or the folder of a saved model.
+
+    IMAGE is a picture, a folder of pictures or a quoted glob. Pictures that cannot be read are
+    named and skipped, and the exit code is then 1.
+
+    \b
+    Examples:
+      zoo predict resnet50 --pretrained cat.jpg
+      zoo predict timm/efficientnet_lite0 --weights lite0.safetensors photos/
+      zoo predict my-model 'photos/*.png' --output masks --json
+    """
+    ready = _model(model, options)
+    failed = False
+    results: list[dict[str, Any]] = []
+    taken: set[Path] = set()
+    for path, problem in _found(images):
+        if problem is None:
+            try:
+                shown = _predict(ready, path, top, output, taken)
+            except InputError as error:
+                problem = str(error)
+        if problem is not None:
+            failed = True
+            click.echo(f"zoo: skipped {problem}", err=True)
+            continue
+        results.append(shown)
+        if not as_json:
+            _echo(shown)
+    if as_json:
+        echo_json(results)
+    if failed:
+        ctx.exit(1)
+
+
+def _model(model: str, options: dict[str, Any]) -> MultitaskModel:
+    if not Path(model, "config.json").is_file():
+        if model.startswith((".", "/", "~")) or Path(model).is_dir():
+            raise SavedModelError(f"{model} is no folder with a saved model: no config.json in it")
+        built = build_model(model, **options)
+        if built.load_report is None:
+            click.echo("zoo: the weights are random, so the answers mean nothing; add "
+                       "--pretrained or --weights FILE", err=True)
+        else:
+            _warn_of_random_heads(built)
+        return built.eval()
+    given = [name for name, value in options.items() if value not in (None, False, ())]
+    if given:
+        names = {"settings": "set"}
+        flags = ", ".join(f"--{names.get(name, name).replace('_', '-')}" for name in given)
+        raise UsageError(f"{flags}: a saved model is used as it is; leave this away")
+    from zoo_core.models import MultitaskModel
+
+    return MultitaskModel.from_pretrained(model)
+
+
+def _warn_of_random_heads(model: MultitaskModel) -> None:
+    assert model.load_report is not None
+    random = {fate.name.partition(".")[0] for fate in model.load_report.random}
+    parts = {"attention", "classifier", "decoder"} & random
+    if parts:
+        click.echo(f"zoo: these parts are random, so what they say means nothing: "
+                   f"{', '.join(sorted(parts))}", err=True)
+
+
+def _found(images: Iterable[str]) -> Iterator[tuple[Path, str | None]]:
+    """Give the pictures that arguments mean, or the problem of an argument that means none."""
+    from zoo_core.pictures import SUFFIXES
+
+    for image in images:
+        path = Path(image)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        elif not path.exists() and glob.has_magic(image):
+            inside = [Path(p) for p in sorted(glob.glob(image, recursive=True))]
+        else:
+            inside = [path]
+        for picture in inside:
+            yield picture, None
+        if not inside:
+            yield path, f"{path}: there are no pictures"
+
+
+def _predict(
+    model: MultitaskModel, path: Path, top: int, output: Path, taken: set[Path]
+) -> dict[str, Any]:
+    from zoo_core.pictures import paint, read_picture
+    from zoo_core.prediction import predict as run
+
+    channels = model.backbone.constructor_arguments.get("in_channels", 3)
+    picture = read_picture(path, channels)
+    prediction: Prediction = run(model, picture, top)
+    shown: dict[str, Any] = {
+        "path": str(path),
+        "classification": _ranked(prediction.classification),
+        "segmentation": None,
+    }
+    if prediction.mask is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        target = _free(output / f"{path.stem}.png", taken)
+        paint(picture, prediction.mask).save(target)
+        shown["segmentation"] = {
+            "overlay": str(target),
+            "classes": _ranked(prediction.segmentation),
+        }
+    return shown
+
+
+def _free(path: Path, taken: set[Path]) -> Path:
+    """Give the path, or a numbered one if this run has written there already."""
+    number, free = 1, path
+    while free in taken:
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    taken.add(free)
+    return free
+
+
+def _ranked(ranking: list[Ranked] | None) -> list[dict[str, Any]] | None:
+    return None if ranking is None else [vars(item) for item in ranking]
+
+
+def _echo(shown: dict[str, Any]) -> None:
+    click.secho(shown["path"], bold=True)
+    for item in shown["classification"] or ():
+        click.echo(f"  {item['score']:6.1%}  {item['label']}")
+    if shown["segmentation"]:
+        for item in shown["segmentation"]["classes"][:5]:
+            click.echo(f"  {item['score']:6.1%}  of the pixels: {item['label']}")
+        click.echo(f"  mask painted over the picture: {shown['segmentation']['overlay']}")

@@ -1,0 +1,106 @@
+"""Reading pictures, preparing them for a model, and painting masks over them."""
+
+from __future__ import annotations
+
+import colorsys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from zoo_core.errors import InputError
+from zoo_core.manifest import Preprocessing
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def read_picture(path: Path, channels: int = 3) -> Image.Image:
+    """Read a picture upright, in grey for one channel and in RGB for three.
+
+    Raises:
+        InputError: If the file is no picture, is damaged, or has more pixels than Pillow thinks
+            safe; or if pictures have no such number of channels.
+    """
+    modes = {1: "L", 3: "RGB"}
+    if channels not in modes:
+        raise InputError(f"the model takes {channels} channels; pictures give 1 or 3")
+    try:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            upright = ImageOps.exif_transpose(picture)
+            return _to_eight_bits(upright).convert(modes[channels])
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: this is a folder") from None
+    except Image.UnidentifiedImageError:
+        raise InputError(f"{path}: this is no picture that can be read") from None
+    except (
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:
+        raise InputError(f"{path}: the picture cannot be read: {error}") from error
+
+
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
+    """Scale 16-bit grey, which Pillow would cut off at 255, to 8 bits."""
+    if not picture.mode.startswith("I"):
+        return picture
+    values = np.asarray(picture).astype(np.float64) / 257
+    return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+
+
+def resize(picture: Image.Image, preprocessing: Preprocessing, crop: float) -> Image.Image:
+    """Resize a picture so that it just covers the model's input divided by ``crop``."""
+    height, width = (int(side / crop) for side in preprocessing.size)
+    scale = max(height / picture.height, width / picture.width)
+    # Rounded down as torchvision does, but never below the size asked for.
+    size = [max(height, int(picture.height * scale)), max(width, int(picture.width * scale))]
+    return F.resize(picture, size, InterpolationMode(preprocessing.interpolation))
+
+
+def to_tensor(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
+    """Give a picture as a normalised tensor ``[C, H, W]``."""
+    values = F.to_dtype(F.pil_to_tensor(picture), torch.float32, scale=True)
+    return F.normalize(values, list(preprocessing.mean), list(preprocessing.std))
+
+
+def prepare(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
+    """Give the centre of a picture as classifiers take it: ``[C, H, W]``."""
+    resized = resize(picture, preprocessing, preprocessing.crop)
+    return to_tensor(F.center_crop(resized, list(preprocessing.size)), preprocessing)
+
+
+def prepare_whole(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
+    """Give all of a picture for segmentation: ``[C, H, W]``, no side below the input's."""
+    return to_tensor(resize(picture, preprocessing, 1.0), preprocessing)
+
+
+def paint(picture: Image.Image, mask: NDArray[np.integer], opacity: float = 0.5) -> Image.Image:
+    """Paint classes over a picture in colours that stay the same from picture to picture.
+
+    Args:
+        picture: The picture, in any mode.
+        mask: Class of each pixel, ``[H, W]`` of the picture's size.
+        opacity: Share of the colour, 0 to 1.
+    """
+    colours = np.array([class_colour(index) for index in range(int(mask.max()) + 1)])
+    painted = Image.fromarray(colours[mask].astype(np.uint8))
+    return Image.blend(picture.convert("RGB"), painted, opacity)
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """Give the colour of a class: hues a golden angle apart, black for class 0."""
+    if index == 0:
+        return 0, 0, 0
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
