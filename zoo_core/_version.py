@@ -3,4 +3,7 @@
 __version__ = "0.1.0"
 
 PLUGIN_API = (1, 0)
-"""Raised by one in the second place when hooks or arguments are added, in the first when a plugin must change."""
+"""Major and minor number of the interface between the core and plugins.
+
+The minor number goes up when hooks or arguments are added, the major one when plugins must change.
+"""

@@ -20,6 +20,7 @@ from zoo_core.loader import CATCH, Plugin, PluginLoader, describe, normalise
 from zoo_core.manifest import Manifest, WeightsEntry, read_manifest, shipped_manifest, user_manifest
 from zoo_core.spec import KINDS, Source, Spec
 
+
 class Components(Mapping[str, Spec]):
     """The components of one kind, or of all, as a mapping from name to :class:`Spec`.
 

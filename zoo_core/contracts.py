@@ -31,6 +31,7 @@ class ChannelSchedule(tuple[int, ...]):
     def __new__(
         cls, channels: Sequence[int], strides: Sequence[int] | None = None
     ) -> ChannelSchedule:
+        """Make a schedule; see the class."""
         if isinstance(channels, ChannelSchedule) and strides is None:
             strides = channels.strides
         schedule = super().__new__(cls, (int(c) for c in channels))
@@ -51,7 +52,7 @@ class ChannelSchedule(tuple[int, ...]):
             raise InputError(f"strides go from shallow to deep, not {list(strides)}")
         return schedule
 
-    def __getnewargs__(self) -> tuple[tuple[int, ...], tuple[int, ...]]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return tuple(self), self.strides
 
     def __repr__(self) -> str:
@@ -74,6 +75,7 @@ class Component(nn.Module, ABC):
     """A module that remembers what it was constructed with, so that it can be saved by value."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Component:
+        """Remember the arguments before the constructor sees them."""
         component = super().__new__(cls)
         signature = inspect.signature(cls.__init__)
         # Copying makes an empty object first and fills in the original's arguments later.

@@ -144,8 +144,10 @@ def _component(name: str, where: str, kinds: tuple[str, ...], registry: Registry
         if not others:
             message = str(error).replace(repr(name), f"{name!r} {where}", 1)
             raise UnknownComponentError(message) from None
-        here = "the first part is a backbone" if kinds == ("backbone",) else (
-            "only the first part is a backbone, and attentions and a decoder follow"
+        here = (
+            "the first part is a backbone"
+            if kinds == ("backbone",)
+            else ("only the first part is a backbone, and attentions and a decoder follow")
         )
         raise RecipeError(f"{name!r} {where} is of kind {others[0].kind}; {here}") from None
 
@@ -250,7 +252,9 @@ def unknown_option(spec: Spec, name: str, known: Iterable[str]) -> OptionError:
 
     names = list(known)
     near = get_close_matches(name, names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else (
-        f"it has {', '.join(names)}" if names else "it has none"
+    hint = (
+        f"did you mean {near[0]!r}?"
+        if near
+        else (f"it has {', '.join(names)}" if names else "it has none")
     )
     return OptionError(f"{spec.kind} {spec.name!r} has no option {name!r}; {hint}")

@@ -195,7 +195,10 @@ def _names(variable: str) -> set[str] | None:
     return {normalise(name.strip()) for name in value.split(",") if name.strip()}
 
 
-_CORE = re.compile(r"^Requires-Dist:\s*(zoo[-_.]core(?![\w.-])[^\n]*)$", re.IGNORECASE | re.MULTILINE)
+_OURS = tuple(int(number) for number in __version__.split("."))
+_CORE = re.compile(
+    r"^Requires-Dist:\s*(zoo[-_.]core(?![\w.-])[^\n]*)$", re.IGNORECASE | re.MULTILINE
+)
 _SIMPLE = re.compile(r"zoo[-_.]core\s*\(?\s*(?:>=\s*(\d+(?:\.\d+)*))?\s*\)?", re.IGNORECASE)
 
 
@@ -212,7 +215,7 @@ def _accepts_our_version(requirement: str) -> bool:
     if simple:
         # Nearly every plugin writes it so, and importing packaging would cost 40 ms.
         floor = tuple(map(int, (simple[1] or "0").split(".")))
-        return tuple(map(int, __version__.split("."))) >= floor
+        return floor <= _OURS
     from packaging.requirements import Requirement
 
     parsed = Requirement(requirement)

@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo_core.catalogue import registry
 from zoo_core.errors import AmbiguousComponentError, MissingDistributionError
+from zoo_core.spec import Source, Spec
 
 FIRST_PARTY = {
     "backbone": {
@@ -32,7 +33,8 @@ def targets(kind: str) -> dict[str, dict[str, str]]:
     """Give the class names of a kind, each with its targets and who gives them."""
     components = registry.of_kind(kind)
     found: dict[str, dict[str, str]] = {}
-    for item in (*components.listed(), *components.sources()):
+    items: list[Spec | Source] = [*components.listed(), *components.sources()]
+    for item in items:
         found.setdefault(item.target.partition(":")[2], {})[item.target] = item.provider
     return found
 
@@ -71,4 +73,3 @@ def class_getter(module: str, kind: str) -> tuple[Callable[[str], Any], Callable
         return sorted(targets(kind))
 
     return get, names
-

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -39,7 +39,7 @@ def read_picture(path: Path, channels: int = 3) -> Image.Image:
         raise InputError(f"{path}: there is no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: this is a folder") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise InputError(f"{path}: this is no picture that can be read") from None
     except (
         Image.DecompressionBombError,
@@ -65,13 +65,15 @@ def resize(picture: Image.Image, preprocessing: Preprocessing, crop: float) -> I
     scale = max(height / picture.height, width / picture.width)
     # Rounded down as torchvision does, but never below the size asked for.
     size = [max(height, int(picture.height * scale)), max(width, int(picture.width * scale))]
-    return F.resize(picture, size, InterpolationMode(preprocessing.interpolation))
+    resized: Image.Image = F.resize(picture, size, InterpolationMode(preprocessing.interpolation))
+    return resized
 
 
 def to_tensor(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Give a picture as a normalised tensor ``[C, H, W]``."""
     values = F.to_dtype(F.pil_to_tensor(picture), torch.float32, scale=True)
-    return F.normalize(values, list(preprocessing.mean), list(preprocessing.std))
+    normalised: Tensor = F.normalize(values, list(preprocessing.mean), list(preprocessing.std))
+    return normalised
 
 
 def prepare(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:

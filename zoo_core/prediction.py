@@ -71,9 +71,13 @@ def predict(model: MultitaskModel, picture: Image.Image, top: int = 5) -> Predic
         mask = resized[0].argmax(0).to(torch.int32).cpu().numpy()
         counts = np.bincount(mask.ravel())
         segmentation = [
-            Ranked(index=int(index), label=_label(model, "segmentation", int(index)),
-                   score=float(counts[index] / mask.size))
-            for index in np.argsort(-counts, kind="stable") if counts[index]
+            Ranked(
+                index=int(index),
+                label=_label(model, "segmentation", int(index)),
+                score=float(counts[index] / mask.size),
+            )
+            for index in np.argsort(-counts, kind="stable")
+            if counts[index]
         ]
     return Prediction(classification=classification, segmentation=segmentation, mask=mask)
 

@@ -58,13 +58,16 @@ def to_config(model: MultitaskModel) -> dict[str, Any]:
         "preprocessing": asdict(model.preprocessing) if model.preprocessing else None,
         "weights": model.load_report.source if model.load_report else None,
         "licence": model.licence,
-        "plugins": {p.distribution: p.version for p in registry.plugins
-                    if p.distribution in providers},
+        "plugins": {
+            p.distribution: p.version for p in registry.plugins if p.distribution in providers
+        },
     }
     try:
         json.dumps(config)
     except (TypeError, ValueError) as error:
-        raise SavedModelError(f"an option of the model cannot be written as JSON: {error}") from None
+        raise SavedModelError(
+            f"an option of the model cannot be written as JSON: {error}"
+        ) from None
     return config
 
 
@@ -80,8 +83,8 @@ def describe(model: MultitaskModel) -> Recipe:
     for level, modules in model.attention.items():
         given = {"in_channels": schedule[int(level) - 1]}
         levels = "last" if int(level) == len(schedule) else level
-        for module in modules.children():
-            attention.append(replace(_part("attention", module, given), levels=levels))
+        parts = (_part("attention", module, given) for module in modules.children())
+        attention += [replace(part, levels=levels) for part in parts]
     decoder = None
     if model.decoder is not None:
         wired = {"backbone_channels": schedule, "output_channels": model.num_classes_segmentation}
@@ -268,11 +271,15 @@ def model_card(model: MultitaskModel) -> ModelCard:
     """Give a model card with what is known of the model, and nothing else."""
     config = to_config(model)
     data = ModelCardData(
-        license=model.licence, library_name="zoo-core", tags=["zoo", "image-classification"]
-        if model.classifier is not None else ["zoo", "image-segmentation"]
+        license=model.licence,
+        library_name="zoo-core",
+        tags=["zoo", "image-classification"]
+        if model.classifier is not None
+        else ["zoo", "image-segmentation"],
     )
-    heads = ", ".join(f"{head} of {count} classes" for head, count in config["classes"].items()
-                      if count)
+    heads = ", ".join(
+        f"{head} of {count} classes" for head, count in config["classes"].items() if count
+    )
     text = f"""---
 {data.to_yaml()}
 ---

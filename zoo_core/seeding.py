@@ -27,7 +27,7 @@ class Seeds:
         digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
         number = int.from_bytes(digest[:7], "big")
         # torch.manual_seed would also seed GPUs that nobody has touched yet, and leave them so.
-        gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+        gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
         with torch.random.fork_rng(devices=gpus):
             torch.default_generator.manual_seed(number)
             if gpus:

@@ -75,28 +75,55 @@ def _stages(model: MultitaskModel, image: Tensor) -> list[Stage]:
     features, flops = _counted(call, image)
     maps, vector = features if pooled else (features, None)
     shape = tuple(maps[-1].shape) if vector is None else tuple(vector.shape)
-    stages = [Stage(stage="backbone", name=names["backbone"], shape=shape,
-                    parameters=_count(model.backbone), flops=flops)]
+    stages = [
+        Stage(
+            stage="backbone",
+            name=names["backbone"],
+            shape=shape,
+            parameters=_count(model.backbone),
+            flops=flops,
+        )
+    ]
     strides = model.backbone.get_channel_schedule().strides
     for level, (item, stride) in enumerate(zip(maps, strides, strict=True), 1):
         stages.append(Stage(stage="map", name=f"{level}, stride {stride}", shape=tuple(item.shape)))
     maps = list(maps)
-    for level, modules in model.attention.items():
-        for module, name in zip(modules.children(), names[level], strict=True):
-            index = int(level) - 1
+    for key, modules in model.attention.items():
+        for module, name in zip(modules.children(), names[key], strict=True):
+            index = int(key) - 1
             maps[index], flops = _counted(module, maps[index])
-            stages.append(Stage(stage="attention", name=f"{name}@{level}",
-                                shape=tuple(maps[index].shape), parameters=_count(module),
-                                flops=flops))
+            stages.append(
+                Stage(
+                    stage="attention",
+                    name=f"{name}@{key}",
+                    shape=tuple(maps[index].shape),
+                    parameters=_count(module),
+                    flops=flops,
+                )
+            )
     if model.decoder is not None:
         logits, flops = _counted(model.decoder, maps, output_size=tuple(image.shape[-2:]))
-        stages.append(Stage(stage="decoder", name=names["decoder"], shape=tuple(logits.shape),
-                            parameters=_count(model.decoder), flops=flops))
+        stages.append(
+            Stage(
+                stage="decoder",
+                name=names["decoder"],
+                shape=tuple(logits.shape),
+                parameters=_count(model.decoder),
+                flops=flops,
+            )
+        )
     if model.classifier is not None:
         vector = maps[-1].mean((-2, -1)) if vector is None else vector
         logits, flops = _counted(model.classifier, vector)
-        stages.append(Stage(stage="head", name="classification", shape=tuple(logits.shape),
-                            parameters=_count(model.classifier), flops=flops))
+        stages.append(
+            Stage(
+                stage="head",
+                name="classification",
+                shape=tuple(logits.shape),
+                parameters=_count(model.classifier),
+                flops=flops,
+            )
+        )
     return stages
 
 
@@ -114,9 +141,10 @@ def _names(model: MultitaskModel) -> dict[str, Any]:
     if model.recipe.decoder:
         names["decoder"] = model.recipe.decoder.spec.name
     count = len(model.backbone.get_channel_schedule())
-    for level in model.attention:
-        names[level] = [part.spec.name for part in model.recipe.attention
-                        if int(level) in part.placed(count)]
+    for key in model.attention:
+        names[key] = [
+            part.spec.name for part in model.recipe.attention if int(key) in part.placed(count)
+        ]
     return names
 
 

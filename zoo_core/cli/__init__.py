@@ -17,6 +17,14 @@ from zoo_core.cli.predict import predict
 from zoo_core.errors import PluginError, PluginWarning, ZooError, ZooWarning
 
 
+class _Failure(click.ClickException):
+    """One of the zoo's errors as click shows it."""
+
+    def __init__(self, error: ZooError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click calls it a class variable
+
+
 class ZooGroup(click.Group):
     """A group that plugins add commands to, and whose errors are one line."""
 
@@ -27,9 +35,7 @@ class ZooGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ZooError as error:
-            failure = click.ClickException(str(error))
-            failure.exit_code = error.exit_code
-            raise failure from error
+            raise _Failure(error) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
             raise
         except Exception as error:

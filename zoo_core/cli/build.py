@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("recipe", type=RecipeType())
 @model_options
-@click.option("--save", type=click.Path(path_type=Path), metavar="DIR",
-              help="Save the model to a folder.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), metavar="DIR", help="Save the model to a folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def build(recipe: str, save: Path | None, as_json: bool, **options: Any) -> None:
     """Compose a model from RECIPE and show its stages.
@@ -57,8 +58,10 @@ def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise SavedModelError(f"{folder} is a file; --save takes a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").exists():
-        raise SavedModelError(f"{folder} holds other files; --save takes a new or empty folder, "
-                              f"or one with a saved model")
+        raise SavedModelError(
+            f"{folder} holds other files; --save takes a new or empty folder, "
+            f"or one with a saved model"
+        )
 
 
 def _origin(model: MultitaskModel) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 
-class NameType(click.ParamType):
+class NameType(click.ParamType[Any]):
     """The name of a component, completed from the catalogue."""
 
     name = "name"
@@ -21,7 +22,7 @@ class NameType(click.ParamType):
         return _names(incomplete, "", lambda kind: True)
 
 
-class RecipeType(click.ParamType):
+class RecipeType(click.ParamType[Any]):
     """A recipe, completed part by part."""
 
     name = "recipe"
@@ -73,6 +74,9 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     script = found(cli, {}, "zoo", "_ZOO_COMPLETE").source_template
-    variables = {"complete_func": "_zoo_completion", "complete_var": "_ZOO_COMPLETE",
-                 "prog_name": "zoo"}
+    variables = {
+        "complete_func": "_zoo_completion",
+        "complete_var": "_ZOO_COMPLETE",
+        "prog_name": "zoo",
+    }
     click.echo(re.sub(r"%\((\w+)\)s", lambda match: variables[match[1]], script))

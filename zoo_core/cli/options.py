@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType[Any]):
     """``224``, or ``224x320`` for height and width."""
 
     name = "size"
@@ -29,21 +29,43 @@ class SizeType(click.ParamType):
 
 
 _OPTIONS = [
-    click.option("--classes", type=click.IntRange(min=0), metavar="N",
-                 help="Classes of the classification head; 0 for none.  [default: as the weights, "
-                 "else 1000]"),
-    click.option("--seg-classes", type=click.IntRange(min=0), metavar="N",
-                 help="Classes of the segmentation head; 0 for none.  [default: 21 with a decoder]"),
+    click.option(
+        "--classes",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Classes of the classification head; 0 for none.  [default: as the weights, "
+        "else 1000]",
+    ),
+    click.option(
+        "--seg-classes",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Classes of the segmentation head; 0 for none.  [default: 21 with a decoder]",
+    ),
     click.option("--pretrained", is_flag=True, help="Load the backbone's default weights."),
-    click.option("--weights", type=click.Path(), metavar="FILE",
-                 help="Load the backbone from a local .safetensors file."),
-    click.option("--in-channels", type=click.IntRange(min=1), metavar="N",
-                 help="Channels of the pictures.  [default: 3]"),
-    click.option("--image-size", type=SizeType(), metavar="SIZE",
-                 help="Side, or HEIGHTxWIDTH, in pixels."),
+    click.option(
+        "--weights",
+        type=click.Path(),
+        metavar="FILE",
+        help="Load the backbone from a local .safetensors file.",
+    ),
+    click.option(
+        "--in-channels",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Channels of the pictures.  [default: 3]",
+    ),
+    click.option(
+        "--image-size", type=SizeType(), metavar="SIZE", help="Side, or HEIGHTxWIDTH, in pixels."
+    ),
     click.option("--seed", type=int, metavar="N", help="Fix the initial weights."),
-    click.option("--set", "settings", multiple=True, metavar="PART.OPTION=VALUE",
-                 help="Set an option of a part, named by its role or its name. Repeatable."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="PART.OPTION=VALUE",
+        help="Set an option of a part, named by its role or its name. Repeatable.",
+    ),
 ]
 
 

@@ -23,15 +23,28 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="RECIPE_OR_DIR", type=RecipeType())
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
 @model_options
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="K",
-              help="How many classes to show.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              default=Path("predictions"), show_default=True,
-              help="Where pictures with painted masks go.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="K",
+    help="How many classes to show.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    default=Path("predictions"),
+    show_default=True,
+    help="Where pictures with painted masks go.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def predict(
     ctx: click.Context,
+    /,
     model: str,
     images: tuple[str, ...],
     top: int,
@@ -81,8 +94,11 @@ def _model(model: str, options: dict[str, Any]) -> MultitaskModel:
             raise SavedModelError(f"{model} is no folder with a saved model: no config.json in it")
         built = build_model(model, **options)
         if built.load_report is None:
-            click.echo("zoo: the weights are random, so the answers mean nothing; add "
-                       "--pretrained or --weights FILE", err=True)
+            click.echo(
+                "zoo: the weights are random, so the answers mean nothing; add "
+                "--pretrained or --weights FILE",
+                err=True,
+            )
         else:
             _warn_of_random_heads(built)
         return built.eval()
@@ -101,8 +117,11 @@ def _warn_of_random_heads(model: MultitaskModel) -> None:
     random = {fate.name.partition(".")[0] for fate in model.load_report.random}
     parts = {"attention", "classifier", "decoder"} & random
     if parts:
-        click.echo(f"zoo: these parts are random, so what they say means nothing: "
-                   f"{', '.join(sorted(parts))}", err=True)
+        click.echo(
+            f"zoo: these parts are random, so what they say means nothing: "
+            f"{', '.join(sorted(parts))}",
+            err=True,
+        )
 
 
 def _found(images: Iterable[str]) -> Iterator[tuple[Path, str | None]]:
@@ -114,7 +133,7 @@ def _found(images: Iterable[str]) -> Iterator[tuple[Path, str | None]]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
         elif not path.exists() and glob.has_magic(image):
-            inside = [Path(p) for p in sorted(glob.glob(image, recursive=True))]
+            inside = [Path(p) for p in sorted(glob.glob(image, recursive=True))]  # noqa: PTH207 - may be absolute
         else:
             inside = [path]
         for picture in inside:

@@ -1,4 +1,4 @@
-"""Explainers: the base class, and every installed explainer's class, found through the catalogue."""
+"""The base of explainers, and every installed one's class, found through the catalogue."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         if mask and self.decoder is None:
             raise InputError("the batch has a 'mask', but the model has no segmentation head")
         if not label and not mask:
-            return self(batch["image"])  # type: ignore[no-any-return]
+            return self.forward(batch["image"])
         return self.run(batch["image"], label, mask)
 
     def run(
@@ -187,9 +187,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
             given = f"{list(map(int, images.shape))} of {images.dtype}"
             raise InputError(f"the model takes {expected}, not {given}")
 
-    def save_pretrained(
-        self, save_directory: str | PathLike[str], **options: Any
-    ) -> str | None:
+    def save_pretrained(self, save_directory: str | PathLike[str], **options: Any) -> str | None:
         """Write a folder that :meth:`from_pretrained` reads without a network.
 
         It holds ``config.json``, ``model.safetensors`` and a model card. ``options`` are those of
@@ -209,7 +207,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         write(self, save_directory)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> MultitaskModel:  # type: ignore[override]
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> MultitaskModel:
         from zoo_core.saving import read
 
         return read(model_id, **options)

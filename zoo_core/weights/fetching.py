@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 
 from zoo_core.catalogue import registry
@@ -37,16 +36,16 @@ def _from_plugins(entry: WeightsEntry) -> Path | None:
         try:
             path = call()
         except CATCH as error:
-            raise WeightsError(f"plugin {distribution} cannot fetch {entry.name}: "
-                               f"{describe(error)}") from error
+            raise WeightsError(
+                f"plugin {distribution} cannot fetch {entry.name}: {describe(error)}"
+            ) from error
         if path is not None:
             return Path(path)
     return None
 
 
 def _from_hub(entry: WeightsEntry) -> Path:
-    import httpx
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants, errors, hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -56,10 +55,9 @@ def _from_hub(entry: WeightsEntry) -> Path:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import disable_progress_bars
 
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    # The client's own transport, whose name has changed between its versions.
+    transport: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     what = f"{entry.filename} of {entry.repository}"
     try:
         return Path(hf_hub_download(entry.repository, entry.filename, revision=entry.revision))
@@ -81,7 +79,7 @@ def _from_hub(entry: WeightsEntry) -> Path:
         ) from error
     except EntryNotFoundError as error:
         raise WeightsError(f"{entry.repository} has no file {entry.filename}") from error
-    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, transport, OSError) as error:
         text = " ".join(str(error).split())
         raise WeightsError(f"{what} cannot be fetched: {text}") from error
 

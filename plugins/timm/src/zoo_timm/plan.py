@@ -101,7 +101,7 @@ def _flexible_twin(name: str, channels: int) -> Twin:
 def _made_to_measure(twin: Twin, native: Size, image_size: Size | None) -> tuple[Twin, Size]:
     """Give a model of one size, made for the next size above the one asked for if it can be."""
     if image_size is not None and image_size != native and twin.has_argument("img_size"):
-        for size in _sizes_above(image_size, units(twin.strides, native)):
+        for size in _sizes_above(image_size, units(twin.strides, native)[1:]):
             try:
                 candidate = twin.made_for(size)
             except InputError:
@@ -125,7 +125,7 @@ def _check_name(name: str) -> None:
         return
     successor = get_deprecated_models().get(name)
     if successor:
-        raise InputError(f"timm now calls {name!r} {successor.partition('.')[0]!r}")
+        raise InputError(f"timm has renamed {name!r} to {successor.partition('.')[0]!r}")
     near = get_close_matches(name, known, n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise InputError(f"timm {timm.__version__} has no architecture {name!r}{hint}")

@@ -48,7 +48,9 @@ class UNetDecoder(Decoder):
         schedule = ChannelSchedule(backbone_channels)
         widths = _widths(decoder_channels, len(schedule))
         if output_channels < 1:
-            raise InputError(f"output_channels of UNetDecoder must be positive, not {output_channels}")
+            raise InputError(
+                f"output_channels of UNetDecoder must be positive, not {output_channels}"
+            )
         steps = resampling_steps(schedule)
         self.bottleneck = nn.Sequential(
             _bottleneck(schedule[-1], widths[0], atrous), resample(widths[0], steps[-1])
