@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo_core.catalogue import registry
 from zoo_core.errors import InputError, OptionError
-from zoo_core.grammar import parse, with_options
+from zoo_core.grammar import Recipe, parse, with_options
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -77,6 +77,7 @@ def build(
         decoder=decoder,
         named=parts,
     )
+    _check_heads(full, num_classes_classification, num_classes_segmentation)
     from zoo_core.compose import Request, compose
 
     request = Request(
@@ -89,6 +90,25 @@ def build(
         **classes,
     )
     return compose(request)
+
+
+def _check_heads(recipe: Recipe, classification: int | None, segmentation: int | None) -> None:
+    name = recipe.canonical
+    if recipe.decoder is None and segmentation:
+        raise OptionError(
+            f"num_classes_segmentation (--seg-classes) is {segmentation}, but there is no decoder "
+            f"in {name!r}; add one, such as '+unet'"
+        )
+    if classification == 0 and (recipe.decoder is None or segmentation == 0):
+        second = (
+            "it has no decoder"
+            if recipe.decoder is None
+            else ("num_classes_segmentation (--seg-classes) is 0 too")
+        )
+        raise OptionError(
+            f"the model has no head: in {name!r} num_classes_classification (--classes) is 0, and "
+            f"{second}"
+        )
 
 
 def _check_keywords(parts: Mapping[str, object]) -> None:

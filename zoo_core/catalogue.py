@@ -16,7 +16,7 @@ from zoo_core.errors import (
     UnknownComponentError,
     UsageError,
 )
-from zoo_core.loader import CATCH, Plugin, PluginLoader, describe, normalise
+from zoo_core.loader import CATCH, Plugin, PluginLoader, describe, iterable, normalise, remedy
 from zoo_core.manifest import Manifest, WeightsEntry, read_manifest, shipped_manifest, user_manifest
 from zoo_core.spec import KINDS, Source, Spec
 
@@ -240,8 +240,7 @@ def _warn_of(plugin: Plugin) -> None:
     name = plugin.distribution
     if plugin.status == "failed":
         _warn(
-            f"plugin {name} {plugin.version} failed to load: {plugin.reason} "
-            f"('pip uninstall {name}' removes it, ZOO_BLOCK_PLUGINS={name} skips it)"
+            f"plugin {name} {plugin.version} failed to load: {plugin.reason} {remedy(name)}"
         )
     elif plugin.heavy:
         _warn(

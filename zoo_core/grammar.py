@@ -113,10 +113,12 @@ def parse(text: str, registry: Registry) -> Recipe:
 def _part(piece: str, where: str, before: list[Part], registry: Registry) -> Part:
     match = _PART.fullmatch(piece)
     if not match:
-        found = f"{piece!r}" if piece else "nothing"
+        problem = (
+            f"{piece!r} {where} is no part of a recipe" if piece else f"a part is missing {where}"
+        )
         raise RecipeError(
-            f"{found} {where} is no part of a recipe; a part is [distribution:]name[.tag][@levels],"
-            f" levels being last, all or numbers such as 1,3"
+            f"{problem}; a part is [distribution:]name[.tag][@levels], levels being last, all or "
+            f"numbers such as 1,3"
         )
     kinds = ("attention", "decoder") if before else ("backbone",)
     spec = _component(match["name"], where, kinds, registry)

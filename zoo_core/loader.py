@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -15,7 +16,7 @@ import pluggy
 
 from zoo_core import hookspecs
 from zoo_core._version import PLUGIN_API, __version__
-from zoo_core.errors import PluginError
+from zoo_core.errors import PluginError, PluginWarning
 from zoo_core.manifest import WeightsEntry
 from zoo_core.spec import Source, Spec
 
@@ -65,10 +66,21 @@ def strict() -> bool:
 
 def describe(error: BaseException) -> str:
     """Give an error in one line, with its type unless it is one of ours."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
     if isinstance(error, PluginError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def remedy(distribution: str) -> str:
+    """Give the end of a message of a failure: how to be rid of the plugin."""
+    return (
+        f"('pip uninstall {distribution}' removes it, "
+        f"ZOO_BLOCK_PLUGINS={distribution} skips it)"
+    )
 
 
 class PluginLoader:
@@ -80,8 +92,13 @@ class PluginLoader:
         self.plugins = tuple(self._load_all())
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Give, for each plugin that implements a hook, its distribution and the call."""
-        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+        """Give, for each plugin that implements a hook, its distribution and the call.
+
+        They come in the order of the distributions' names, ``tryfirst`` before and ``trylast``
+        behind the others.
+        """
+        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        for implementation in sorted(implementations, key=lambda i: (i.trylast, not i.tryfirst)):
             chosen = {name: arguments[name] for name in implementation.argnames}
 
             def call(function: Any = implementation.function, chosen: Any = chosen) -> Any:
@@ -112,7 +129,10 @@ class PluginLoader:
                 names = ", ".join(entry.value for entry in entries)
                 raise PluginError(f"gives {len(entries)} entry points ({names}); one is allowed")
             plugin = self._load(plugin, entries[0])
-        except CATCH as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a panic of an extension module is no Exception
+            self._forget(distribution)
             if strict():
                 raise PluginError(
                     f"plugin {distribution} {plugin.version} failed: {describe(error)}"
@@ -123,6 +143,8 @@ class PluginLoader:
         return replace(plugin, heavy=tuple(heavy), load_ms=elapsed)
 
     def _load(self, plugin: Plugin, entry: EntryPoint) -> Plugin:
+        if not plugin.version:
+            raise PluginError("its metadata is damaged; install it again")
         if entry.dist is not None:
             _check_requirement(entry.dist)
         module = entry.load()
@@ -130,30 +152,32 @@ class PluginLoader:
         _check_hook_names(module)
         name = plugin.distribution
         self.manager.register(module, name=name)
-        try:
-            specs = _collect(self.own(name, "zoo_specs"), Spec, "zoo_specs")
-            sources = _collect(self.own(name, "zoo_sources"), Source, "zoo_sources")
-            _check_repeats(specs)
-        except CATCH:
-            self.manager.unregister(name=name)
-            raise
+        specs = _collect(self.own(name, "zoo_specs"), Spec, "zoo_specs")
+        sources = _collect(self.own(name, "zoo_sources"), Source, "zoo_sources")
+        _check_repeats(specs)
         return replace(
             plugin,
             specs=tuple(replace(spec, provider=name) for spec in specs),
             sources=tuple(replace(source, provider=name) for source in sources),
         )
 
+    def _forget(self, distribution: str) -> None:
+        """Undo the registration of a plugin that failed at it or afterwards."""
+        if self.manager.has_plugin(distribution):
+            self.manager.unregister(name=distribution)
+
     def own(self, distribution: str, hook: str) -> Iterator[Any]:
         """Give what one plugin's implementations of a hook without arguments yield."""
         for name, call in self.call(hook):
             if name == distribution:
-                yield from _iterable(call(), hook)
+                yield from iterable(call(), hook)
 
     def weights(self) -> Iterator[WeightsEntry]:
-        """Give the weights that plugins add.
+        """Give the weights that plugins add; a plugin whose hook fails is warned of.
 
         Raises:
-            PluginError: If a plugin's hook fails, or gives something else.
+            PluginError: If a plugin's hook fails, or gives something else, and ``ZOO_STRICT`` is
+                set.
         """
         for plugin in self.plugins:
             if plugin.status != "ok":
@@ -162,7 +186,11 @@ class PluginLoader:
             try:
                 entries = _collect(self.own(name, "zoo_weights"), WeightsEntry, "zoo_weights")
             except CATCH as error:
-                raise PluginError(f"plugin {name}: zoo_weights: {describe(error)}") from error
+                problem = f"plugin {name}: zoo_weights: {describe(error)}"
+                if strict():
+                    raise PluginError(problem) from error
+                warnings.warn(f"{problem} {remedy(name)}", PluginWarning, stacklevel=2)
+                continue
             for entry in entries:
                 yield replace(entry, provider=name)
 
@@ -172,7 +200,9 @@ def _sort_key(entry: EntryPoint) -> tuple[str, str, str]:
 
 
 def _distribution_of(entry: EntryPoint) -> str:
-    return normalise(entry.dist.name) if entry.dist is not None else entry.name
+    # The name is missing where an uninstallation broke off and left a folder behind.
+    name = entry.dist.metadata["Name"] if entry.dist is not None else None
+    return normalise(name or entry.name)
 
 
 def _describe_entry(
@@ -180,7 +210,7 @@ def _describe_entry(
 ) -> Plugin:
     return Plugin(
         distribution=_distribution_of(entry),
-        version=entry.dist.version if entry.dist is not None else "",
+        version=(entry.dist.metadata["Version"] if entry.dist is not None else None) or "",
         module=entry.value,
         status=status,
         reason=reason,
@@ -252,7 +282,7 @@ def _check_hook_names(module: object) -> None:
 _T = TypeVar("_T")
 
 
-def _iterable(result: object, hook: str) -> Iterable[Any]:
+def iterable(result: object, hook: str) -> Iterable[Any]:
     if isinstance(result, Iterable) and not isinstance(result, str | dict):
         return result
     raise PluginError(f"{hook} gave {result!r}; it must give an iterable")

@@ -75,10 +75,11 @@ class Reader:
             weights=tuple(self._entry(node) for node in entries),
             pins={name: self._string(node) for name, node in pins.items()},
         )
-        names = [entry.name for entry in manifest.weights]
-        for node, name in zip(entries, names, strict=True):
-            if names.count(name) > 1:
-                raise self._fail(node, f"weights {name!r} are listed twice")
+        seen: set[str] = set()
+        for node, entry in zip(entries, manifest.weights, strict=True):
+            if entry.name in seen:
+                raise self._fail(node, f"weights {entry.name!r} are listed twice")
+            seen.add(entry.name)
         return manifest
 
     def _mapping(self, node: Node) -> dict[str, Node]:
@@ -136,10 +137,11 @@ class Reader:
 
     def _matching(self, pattern: str, what: str) -> Callable[[Node], str]:
         def read(node: Node) -> str:
-            value = self._string(node)
+            # YAML takes a hash that happens to have no letters for a number.
+            value = node.value if isinstance(node, ScalarNode) else self._string(node)
             if not re.fullmatch(pattern, value):
                 raise self._fail(node, f"{value!r} is not {what}")
-            return value
+            return str(value)
 
         return read
 

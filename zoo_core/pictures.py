@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from zoo_core.manifest import Preprocessing
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
+NARROWEST = 100
+
 
 def read_picture(path: Path, channels: int = 3) -> Image.Image:
     """Read a picture upright, in grey for one channel and in RGB for three.
@@ -31,10 +34,11 @@ def read_picture(path: Path, channels: int = 3) -> Image.Image:
     if channels not in modes:
         raise InputError(f"the model takes {channels} channels; pictures give 1 or 3")
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
+        with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            upright = ImageOps.exif_transpose(picture)
-            return _to_eight_bits(upright).convert(modes[channels])
+            with Image.open(path) as picture:
+                upright = ImageOps.exif_transpose(picture)
+                return _to_eight_bits(upright).convert(modes[channels])
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except IsADirectoryError:
@@ -53,6 +57,8 @@ def read_picture(path: Path, channels: int = 3) -> Image.Image:
 
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
     """Scale 16-bit grey, which Pillow would cut off at 255, to 8 bits."""
+    if picture.mode == "F":
+        raise ValueError("floating-point values have no agreed scale; save it with 8 or 16 bits")
     if not picture.mode.startswith("I"):
         return picture
     values = np.asarray(picture).astype(np.float64) / 257
@@ -60,11 +66,23 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def resize(picture: Image.Image, preprocessing: Preprocessing, crop: float) -> Image.Image:
-    """Resize a picture so that it just covers the model's input divided by ``crop``."""
-    height, width = (int(side / crop) for side in preprocessing.size)
-    scale = max(height / picture.height, width / picture.width)
-    # Rounded down as torchvision does, but never below the size asked for.
-    size = [max(height, int(picture.height * scale)), max(width, int(picture.width * scale))]
+    """Resize a picture so that it just covers the model's input divided by ``crop``.
+
+    Sizes are rounded as timm rounds them: one pixel more would shift the centre that is cut out.
+
+    Raises:
+        InputError: If the picture is so narrow that it would become huge.
+    """
+    if max(picture.size) > NARROWEST * min(picture.size):
+        raise InputError(
+            f"a picture of {picture.width}×{picture.height} pixels is too narrow; one side may be "
+            f"at most {NARROWEST} times the other"
+        )
+    height, width = (math.floor(side / crop) for side in preprocessing.size)
+    size = [height]
+    if height != width:
+        ratio = min(picture.height / height, picture.width / width)
+        size = [round(picture.height / ratio), round(picture.width / ratio)]
     resized: Image.Image = F.resize(picture, size, InterpolationMode(preprocessing.interpolation))
     return resized
 

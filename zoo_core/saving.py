@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from huggingface_hub import ModelCard, ModelCardData, constants, hf_hub_download
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
@@ -196,6 +198,26 @@ def read(
         text = " ".join(str(error).split())
         raise SavedModelError(f"{file}: does not fit the model of {CONFIG}: {text}") from error
     return model.eval()
+
+
+def check_name(name: str) -> None:
+    """Refuse what is neither a folder nor the name of a repository.
+
+    Raises:
+        SavedModelError: If it cannot be the name of a repository.
+    """
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise SavedModelError(f"{name}: there is no such folder")
+
+
+@contextmanager
+def hub_errors(name: str) -> Iterator[None]:
+    """Turn the Hub client's errors into one of ours."""
+    try:
+        yield
+    except (OSError, HFValidationError, json.JSONDecodeError) as error:
+        text = " ".join(str(error).split())
+        raise SavedModelError(f"{name} cannot be loaded from the Hub: {text}") from error
 
 
 def _read_config(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -36,8 +37,13 @@ class ZooGroup(click.Group):
             return super().invoke(ctx)
         except ZooError as error:
             raise _Failure(error) from error
-        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader has seen enough; click ends quietly
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
         except Exception as error:
             text = " ".join(str(error).split())
             raise click.ClickException(

@@ -55,8 +55,12 @@ def build(recipe: str, save: Path | None, as_json: bool, **options: Any) -> None
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise SavedModelError(f"{folder} is a file; --save takes a folder")
+    standing = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    if not standing.is_dir():
+        name = folder if folder.exists() else standing
+        raise SavedModelError(f"{name} is a file; --save takes a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").exists():
         raise SavedModelError(
             f"{folder} holds other files; --save takes a new or empty folder, "

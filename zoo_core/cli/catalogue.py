@@ -12,6 +12,7 @@ from zoo_core.catalogue import list_components, registry
 from zoo_core.cli.completion import NameType
 from zoo_core.cli.tables import echo_json, echo_table
 from zoo_core.errors import UsageError
+from zoo_core.grammar import WIRED
 from zoo_core.manifest import WeightsEntry
 from zoo_core.spec import KINDS, Source, Spec
 
@@ -52,7 +53,12 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
         if row:
             rows.append(row)
     if not rows:
-        raise UsageError(f"no component matches {pattern!r}; 'zoo list' shows what there is")
+        what = (
+            f"component matches {pattern!r}"
+            if pattern is not None
+            else f"plugin gives components of kind {kind}"
+        )
+        raise UsageError(f"no {what}; 'zoo list' shows what there is")
     echo_table(["name", "kind", "what it is", "channels", "weights", "provider"], rows)
 
 
@@ -116,7 +122,7 @@ def info(name: str, as_json: bool) -> None:
     tags = [tag for tag in more if tag not in {entry.tag for entry in entries}]
     if as_json:
         shown = {entry.tag: _entry_json(entry) for entry in entries}
-        given = {"target": spec.target, "kwargs": dict(spec.kwargs), "options": spec.options}
+        given = {"target": spec.target, "kwargs": dict(spec.kwargs), "options": _options(spec)}
         described = {**_spec_json(spec), **given, "weights": shown, "other_weights": tags}
         echo_json(described)
         return
@@ -143,11 +149,19 @@ def _echo_facts(spec: Spec) -> None:
         ("aliases", ", ".join(spec.aliases)),
         ("tags", ", ".join(spec.tags)),
     ]
-    facts += [(f"option {key}", text) for key, text in (spec.options or {}).items()]
+    facts += [(f"option {key}", text) for key, text in (_options(spec) or {}).items()]
     width = max(len(key) for key, _ in facts)
     for key, text in facts:
         if text:
             click.echo(f"{key.ljust(width)}  {text}")
+
+
+def _options(spec: Spec) -> dict[str, str] | None:
+    """Give the options that ``--set`` takes; ``None`` if the plugin does not tell them."""
+    wired = WIRED.get(spec.kind, set())
+    if spec.options is None:
+        return None
+    return {key: text for key, text in spec.options.items() if key not in wired}
 
 
 def _entry_row(entry: WeightsEntry) -> Sequence[str]:

@@ -44,16 +44,18 @@ def _names(start: str, before: str, wanted: Callable[[str], bool]) -> list[Compl
         for spec in registry.listed()
         if wanted(spec.kind) and spec.name.startswith(start)
     ]
-    for source in registry.sources():
-        if not wanted(source.kind):
-            continue
-        if start.startswith(source.prefix):
+    sources = [source for source in registry.sources() if wanted(source.kind)]
+    begun = [source for source in sources if source.prefix.startswith(start)]
+    # A prefix that is the only answer would be completed with a space behind it.
+    entered = begun if start and len(begun) == 1 and not items else []
+    for source in sources:
+        if start.startswith(source.prefix) or source in entered:
             items += [
                 CompletionItem(before + source.prefix + name)
                 for name in registry.source_names(source)
                 if (source.prefix + name).startswith(start)
             ]
-        elif source.prefix.startswith(start):
+        elif source in begun:
             items.append(CompletionItem(before + source.prefix, help=source.summary))
     return items
 
@@ -74,6 +76,8 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     script = found(cli, {}, "zoo", "_ZOO_COMPLETE").source_template
+    # In fish click cuts names and descriptions off at their first comma.
+    script = script.replace('string split ","', 'string split --max 1 ","')
     variables = {
         "complete_func": "_zoo_completion",
         "complete_var": "_ZOO_COMPLETE",

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class CountType(click.IntRange):
+    """A whole number that is not too small."""
+
+    name = "whole number"
+
+
 class SizeType(click.ParamType[Any]):
     """``224``, or ``224x320`` for height and width."""
 
@@ -31,14 +37,14 @@ class SizeType(click.ParamType[Any]):
 _OPTIONS = [
     click.option(
         "--classes",
-        type=click.IntRange(min=0),
+        type=CountType(min=0),
         metavar="N",
         help="Classes of the classification head; 0 for none.  [default: as the weights, "
         "else 1000]",
     ),
     click.option(
         "--seg-classes",
-        type=click.IntRange(min=0),
+        type=CountType(min=0),
         metavar="N",
         help="Classes of the segmentation head; 0 for none.  [default: 21 with a decoder]",
     ),
@@ -51,7 +57,7 @@ _OPTIONS = [
     ),
     click.option(
         "--in-channels",
-        type=click.IntRange(min=1),
+        type=CountType(min=1),
         metavar="N",
         help="Channels of the pictures.  [default: 3]",
     ),
@@ -139,9 +145,18 @@ def _by_position(numbered: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _value(setting: str, text: str) -> Any:
+    import json
+
     import yaml
 
     try:
+        return json.loads(text)  # first, because to YAML 1e-3 is a word
+    except ValueError:
+        pass
+    try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise OptionError(f"--set {setting!r}: {text!r} is no value: {error}") from error
+        raise OptionError(
+            f"--set {setting!r}: {text!r} is no value; write one as YAML does, such as 8, 0.5, "
+            f"true, word or [64, 32]"
+        ) from error

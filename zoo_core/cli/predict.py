@@ -8,19 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from zoo_core.cli.completion import RecipeType
 from zoo_core.cli.options import build_model, model_options
 from zoo_core.cli.tables import echo_json
-from zoo_core.errors import InputError, SavedModelError, UsageError
+from zoo_core.errors import InputError, SavedModelError, UnknownComponentError, UsageError
 
 if TYPE_CHECKING:
     from zoo_core.models import MultitaskModel
     from zoo_core.prediction import Prediction, Ranked
 
 
+class ModelType(RecipeType):
+    """A recipe, or the folder of a saved model."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Give names as for a recipe; folders if no name begins so."""
+        names = super().shell_complete(ctx, param, incomplete)
+        return names or [CompletionItem(incomplete, type="dir")]
+
+
 @click.command()
-@click.argument("model", metavar="RECIPE_OR_DIR", type=RecipeType())
+@click.argument("model", metavar="RECIPE_OR_DIR", type=ModelType())
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
 @model_options
 @click.option(
@@ -66,10 +78,12 @@ def predict(
       zoo predict my-model 'photos/*.png' --output masks --json
     """
     ready = _model(model, options)
+    _check_takes_pictures(ready, model)
     failed = False
     results: list[dict[str, Any]] = []
-    taken: set[Path] = set()
-    for path, problem in _found(images):
+    found = list(_found(images))
+    taken = {path.resolve() for path, _ in found}
+    for path, problem in found:
         if problem is None:
             try:
                 shown = _predict(ready, path, top, output, taken)
@@ -92,7 +106,14 @@ def _model(model: str, options: dict[str, Any]) -> MultitaskModel:
     if not Path(model, "config.json").is_file():
         if model.startswith((".", "/", "~")) or Path(model).is_dir():
             raise SavedModelError(f"{model} is no folder with a saved model: no config.json in it")
-        built = build_model(model, **options)
+        try:
+            built = build_model(model, **options)
+        except UnknownComponentError as error:
+            if "+" in model:
+                raise
+            raise UnknownComponentError(
+                f"{error}; and there is no folder of a saved model there"
+            ) from error
         if built.load_report is None:
             click.echo(
                 "zoo: the weights are random, so the answers mean nothing; add "
@@ -102,7 +123,7 @@ def _model(model: str, options: dict[str, Any]) -> MultitaskModel:
         else:
             _warn_of_random_heads(built)
         return built.eval()
-    given = [name for name, value in options.items() if value not in (None, False, ())]
+    given = [name for name, value in options.items() if _is_given(value)]
     if given:
         names = {"settings": "set"}
         flags = ", ".join(f"--{names.get(name, name).replace('_', '-')}" for name in given)
@@ -110,6 +131,26 @@ def _model(model: str, options: dict[str, Any]) -> MultitaskModel:
     from zoo_core.models import MultitaskModel
 
     return MultitaskModel.from_pretrained(model)
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value != ()
+
+
+def _check_takes_pictures(model: MultitaskModel, name: str) -> None:
+    channels = _channels(model)
+    if channels not in (1, 3):
+        raise InputError(f"{name} takes {channels} channels; pictures give 1 (grey) or 3 (RGB)")
+    if model.preprocessing is None:
+        raise InputError(
+            f"{name} does not say how pictures become its inputs; set model.preprocessing and save "
+            f"it again"
+        )
+
+
+def _channels(model: MultitaskModel) -> int:
+    channels: int = model.backbone.constructor_arguments.get("in_channels", 3)
+    return channels
 
 
 def _warn_of_random_heads(model: MultitaskModel) -> None:
@@ -148,9 +189,11 @@ def _predict(
     from zoo_core.pictures import paint, read_picture
     from zoo_core.prediction import predict as run
 
-    channels = model.backbone.constructor_arguments.get("in_channels", 3)
-    picture = read_picture(path, channels)
-    prediction: Prediction = run(model, picture, top)
+    picture = read_picture(path, _channels(model))
+    try:
+        prediction: Prediction = run(model, picture, top)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     shown: dict[str, Any] = {
         "path": str(path),
         "classification": _ranked(prediction.classification),
@@ -168,12 +211,12 @@ def _predict(
 
 
 def _free(path: Path, taken: set[Path]) -> Path:
-    """Give the path, or a numbered one if this run has written there already."""
+    """Give the path, or a numbered one if this run reads it or has written there already."""
     number, free = 1, path
-    while free in taken:
+    while free.resolve() in taken:
         number += 1
         free = path.with_stem(f"{path.stem}-{number}")
-    taken.add(free)
+    taken.add(free.resolve())
     return free
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Final
 
 import click
+
+NARROWEST: Final = 12  # characters that a column keeps in a narrow terminal
 
 
 def echo_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
     """Print rows under a bold header, columns aligned.
+
+    Where a terminal is too narrow for the table, its widest cells are wrapped; in a pipe or a file
+    each row is one line.
 
     Args:
         header: Names of the columns.
@@ -17,6 +28,8 @@ def echo_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str 
         right: Names of columns to align on the right, separated by spaces.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    if sys.stdout.isatty():
+        widths = _fitted(widths, shutil.get_terminal_size().columns)
     flush = [name in right.split() for name in header]
 
     def line(cells: Sequence[str]) -> str:
@@ -26,9 +39,32 @@ def echo_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str 
         )
         return "  ".join(aligned).rstrip()
 
-    click.secho(line(header), bold=True)
-    for row in rows:
-        click.echo(line(row))
+    for number, row in enumerate([header, *rows]):
+        columns = map(_wrapped, row, widths)
+        for cells in zip_longest(*columns, fillvalue=""):
+            text = line(cells)
+            click.echo(text if number else click.style(text, bold=True))
+
+
+def _fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Narrow the widest columns, never the first, until they fit or no column can give more."""
+    fitted = list(widths)
+    while sum(fitted) + 2 * (len(fitted) - 1) > room:
+        widest = max(range(1, len(fitted)), key=fitted.__getitem__)
+        if fitted[widest] <= NARROWEST:
+            break
+        fitted[widest] -= 1
+    return fitted
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines after hyphens and slashes too, between digits as well."""
+
+    wordsep_re = re.compile(r"(\s+|[^\s/-]*[/-])")
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    return [cell] if len(cell) <= width else _Wrapper(width).wrap(cell)
 
 
 def echo_json(value: object) -> None:

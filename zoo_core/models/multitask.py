@@ -207,6 +207,28 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         write(self, save_directory)
 
     @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | PathLike[str], **options: Any
+    ) -> MultitaskModel:
+        """Load a saved model, in eval mode, from a folder or a repository of the Hub.
+
+        A folder is read without a network. ``options`` are those of huggingface-hub's
+        ``ModelHubMixin.from_pretrained``.
+
+        Raises:
+            SavedModelError: If it is no saved model, is damaged, or needs a plugin that is missing.
+        """
+        from zoo_core.saving import check_name, hub_errors
+
+        name = str(pretrained_model_name_or_path)
+        if Path(name).is_dir():
+            return cls._from_pretrained(model_id=name)
+        check_name(name)
+        with hub_errors(name):
+            model: MultitaskModel = super().from_pretrained(name, **options)
+        return model
+
+    @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> MultitaskModel:
         from zoo_core.saving import read
 

@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import zoo_timm
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
 from torch import Tensor, nn
 from torch.export import Dim, export
+from zoo_timm.model import TimmBackbone
+from zoo_timm.names import architectures, weight_tags
+from zoo_timm.sizes import Sizing, find_sizing, on_grid
+from zoo_timm.taps import choose_taps, lay_out
+from zoo_timm.weights import weights_entry
 
-import zoo_timm
 from zoo_core.contracts import Features
 from zoo_core.errors import InputError, WeightsError
-from zoo_timm.model import TimmBackbone
-from zoo_timm.sizes import Sizing, find_sizing, on_grid
-from zoo_timm.taps import choose_taps
-from zoo_timm.weights import weights_entry
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -48,7 +49,8 @@ ARCHITECTURES = [
     "levit_128s",
     "xcit_nano_12_p16_224",
     "caformer_s18",
-    "mobilenetv5_300m_enc",
+    "qwen3_vit_88m_enc",
+    "vit_so400m_patch14_siglip_384",
 ]
 SIZES = [(224, 224), (237, 251), (97, 64)]
 CNNS = ["resnet18", "efficientnet_lite0", "convnext_atto"]
@@ -56,20 +58,20 @@ SMALL = ["resnet18", "efficientnet_lite0", "convnext_atto", "vit_tiny_patch16_22
 
 
 def test_the_names_are_those_of_timm() -> None:
-    assert list(zoo_timm.names()) == sorted(timm.list_models())
+    assert architectures() == sorted(timm.list_models())
 
 
 def test_the_tags_are_those_of_timm_with_the_default_first() -> None:
     for name in timm.list_models():
         cfgs = get_arch_pretrained_cfgs(name).values()
         tags = [cfg.tag for cfg in cfgs if cfg.tag and cfg.has_weights]
-        assert list(zoo_timm.tags(name)) == tags, name
+        assert list(weight_tags(name)) == tags, name
         if tags:
             assert get_pretrained_cfg(name).tag == tags[0]
 
 
 def test_an_unknown_name_has_no_tags() -> None:
-    assert zoo_timm.tags("resnet0") == ()
+    assert weight_tags("resnet0") == ()
 
 
 def test_the_catalogue_imports_nothing_heavy() -> None:
@@ -89,7 +91,8 @@ def test_the_source_describes_its_components() -> None:
     (source,) = zoo_timm.zoo_sources()
     spec = source.spec("resnet18")
     assert (spec.kind, spec.name, spec.target) == ("backbone", "timm/resnet18", source.target)
-    assert spec.options is not None and "image_size" in spec.options
+    assert spec.options is not None
+    assert "image_size" in spec.options
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -152,7 +155,7 @@ def test_numbers_are_those_of_timm(name: str, in_channels: int) -> None:
     torch.testing.assert_close(pooled, vector, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "caformer_s18", "levit_conv_128s"])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "caformer_s18", "shvit_s1"])
 def test_the_classifier_reads_the_pooled_vector(name: str) -> None:
     torch.manual_seed(0)
     plain = timm.create_model(name).eval()
@@ -161,11 +164,15 @@ def test_the_classifier_reads_the_pooled_vector(name: str) -> None:
     picture = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         pooled = backbone.forward_features(picture).pooled
-        if backbone.classifier is None:
-            assert "head_dist.l.weight" in backbone.left_out
-        else:
-            logits = plain.get_submodule(backbone.classifier)(pooled)
-            torch.testing.assert_close(logits, plain(picture), atol=1e-5, rtol=1e-5)
+        logits = plain.get_submodule(backbone.classifier)(pooled)
+        torch.testing.assert_close(logits, plain(picture), atol=1e-5, rtol=1e-5)
+
+
+def test_of_two_classifiers_neither_is_the_one() -> None:
+    with torch.device("meta"):
+        backbone = TimmBackbone("deit_tiny_distilled_patch16_224")
+    assert backbone.classifier is None
+    assert {"head.weight", "head_dist.weight"} <= set(backbone.left_out)
 
 
 def test_a_model_of_one_size_resizes_in_and_out() -> None:
@@ -253,9 +260,10 @@ def test_a_cnn_exports_with_batch_height_and_width_open(name: str) -> None:
     backbone = TimmBackbone(name).eval()
     sides = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     program = export(backbone, (torch.randn(2, 3, 96, 128),), dynamic_shapes=(sides,))
-    picture = torch.randn(3, 3, 75, 110)
     with torch.no_grad():
-        torch.testing.assert_close(program.module()(picture), backbone(picture))
+        for size in ((75, 110), (64, 96), (33, 64)):
+            picture = torch.randn(3, 3, *size)
+            torch.testing.assert_close(program.module()(picture), backbone(picture))
 
 
 class _Both(nn.Module):
@@ -275,7 +283,7 @@ def _fresh_compiler() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_fresh_compiler")
-@pytest.mark.parametrize("name", [*CNNS, "vit_tiny_patch16_224", "mixer_s32_224"])
+@pytest.mark.parametrize("name", [*CNNS, "mixer_s32_224"])
 def test_it_compiles_without_a_break(name: str) -> None:
     model = _Both(TimmBackbone(name).eval())
     compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
@@ -314,6 +322,13 @@ def test_taps_are_the_last_of_each_stride_or_four_even_steps() -> None:
     assert choose_taps([14] * 3) == [0, 1, 2]
 
 
+def test_tokens_are_laid_out_row_by_row() -> None:
+    tokens = torch.arange(2 * 6 * 5.0).reshape(2, 6, 5)
+    (laid,) = lay_out([tokens], (16, 24), [8])
+    assert laid.shape == (2, 5, 2, 3)
+    assert torch.equal(laid[1, :, 1, 0], tokens[1, 3])
+
+
 def test_sizing_pads_where_that_gives_the_grid_and_else_resamples() -> None:
     def floored(size: tuple[int, int]) -> list[tuple[int, int]]:
         return [(size[0] // 8, size[1] // 8)]
@@ -342,7 +357,7 @@ def test_weights_are_described_as_timm_does() -> None:
 
 def test_the_default_weights_are_those_of_the_first_tag() -> None:
     entry = weights_entry("vit_base_patch16_224")
-    assert entry.tag == zoo_timm.tags("vit_base_patch16_224")[0]
+    assert entry.tag == weight_tags("vit_base_patch16_224")[0]
     assert weights_entry("vit_small_patch14_dinov2", "lvd142m").classes is None
     assert weights_entry("vit_base_patch16_224", "augreg_in21k").labels is None
 
@@ -362,9 +377,12 @@ def test_weights_that_are_not_there_are_refused(name: str, tag: str | None, mess
 
 def test_every_name_is_found_whichever_module_registers_it() -> None:
     timm_spec = find_spec("timm")
-    assert timm_spec is not None and timm_spec.origin is not None
+    assert timm_spec is not None
+    assert timm_spec.origin is not None
     sources = Path(timm_spec.origin).parent.rglob("*.py")
     registered = sum(
-        line.startswith("@register_model") for file in sources for line in file.open()
+        line.startswith("@register_model")
+        for file in sources
+        for line in file.read_text().splitlines()
     )
-    assert registered == len(zoo_timm.names())
+    assert registered == len(architectures())

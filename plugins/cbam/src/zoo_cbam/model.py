@@ -65,5 +65,6 @@ class CBAM(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine ``[B, C, H, W]`` into the same shape."""
-        x = x * self.channel(x)
-        return x * self.spatial(x)
+        weighed: Tensor = x * self.channel(x)
+        refined: Tensor = weighed * self.spatial(weighed)
+        return refined

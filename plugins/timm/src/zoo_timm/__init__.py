@@ -17,21 +17,21 @@ _OPTIONS = {
 }
 
 
-def names() -> Sequence[str]:
+def _names() -> Sequence[str]:
     """Give the names of all architectures of the installed timm, sorted."""
     from zoo_timm.names import architectures
 
     return architectures()
 
 
-def tags(name: str) -> Sequence[str]:
+def _tags(name: str) -> Sequence[str]:
     """Give the tags of the weights of one architecture, its default first."""
     from zoo_timm.names import weight_tags
 
     return weight_tags(name)
 
 
-def spec(name: str) -> Spec:
+def _spec(name: str) -> Spec:
     """Describe one architecture by its name in timm."""
     return Spec(
         kind="backbone",
@@ -49,9 +49,9 @@ def zoo_sources() -> Iterable[Source]:
     yield Source(
         kind="backbone",
         prefix="timm/",
-        names=names,
-        spec=spec,
-        tags=tags,
+        names=_names,
+        spec=_spec,
+        tags=_tags,
         target=_TARGET,
         weights="zoo_timm.weights:weights_entry",
         summary="every architecture of timm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import timm
@@ -154,13 +155,15 @@ class TimmBackbone(Backbone):
         if self._fixed is not None:
             return F.interpolate(x, self._fixed, mode="bilinear", antialias=True)
         if self._pads:
-            # Not the builtin max, which would tie an exported graph to one of its two branches.
-            bottom, right = (
-                torch.sym_max(-(-side // self._unit) * self._unit, self._minimum) - side
-                for side in x.shape[-2:]
-            )
-            return F.pad(x, cast("list[int]", [0, right, 0, bottom]))
+            return _resized(x, [self._padded(side) for side in x.shape[-2:]])
         return x
+
+    def _padded(self, side: int) -> int:
+        side = -(-side // self._unit) * self._unit
+        if self._minimum <= self._unit:
+            return side
+        # The builtin would tie an exported graph to one of its branches.
+        return cast(int, torch.sym_max(side, self._minimum))
 
     def _unfit(self, maps: list[Tensor], x: Tensor, fitted: Tensor) -> list[Tensor]:
         """Give maps of the sizes that pictures ``x`` call for."""
@@ -174,11 +177,14 @@ class TimmBackbone(Backbone):
                 for tapped, size in zip(maps, sizes, strict=True)
             ]
         if self._pads:
-            maps = [
-                tapped[..., :height, :width]
-                for tapped, (height, width) in zip(maps, wanted, strict=True)
-            ]
+            maps = [_resized(tapped, size) for tapped, size in zip(maps, wanted, strict=True)]
         return maps
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Pad with zeros, or crop, at the bottom and right."""
+    # Padding by less than nothing crops, and unlike a slice it exports for all sizes at once.
+    return F.pad(x, [0, size[1] - x.shape[-1], 0, size[0] - x.shape[-2]])
 
 
 def _construct(name: str, plan: Plan, pooled: bool) -> Any:

@@ -13,8 +13,8 @@ from timm.models import get_deprecated_models, get_pretrained_cfg
 
 from zoo_core.errors import InputError
 from zoo_timm.readout import Readout, find_readout
-from zoo_timm.sizes import Sizing, find_sizing, on_grid, units
-from zoo_timm.twin import Size, Twin
+from zoo_timm.sizes import Size, Sizing, find_sizing, on_grid, units
+from zoo_timm.twin import Twin
 
 # Constructor arguments that make a model take other sizes than its own, where it has them.
 _FLEXIBLE = {"dynamic_img_size": True, "strict_img_size": False}
@@ -67,10 +67,7 @@ def make_plan(name: str, in_channels: int, image_size: Size | None) -> Plan:
     twin = _flexible_twin(name, 3 if adapted else in_channels)
     _, height, width = twin.model.pretrained_cfg["input_size"]
     native = (height, width)
-    if not twin.settle(native):
-        # To give maps instead of tokens, a few models read values, of which a twin has none.
-        twin = Twin(name, twin.options, layout="NLC")
-        twin.settle(native)
+    twin = _settled(twin, native)
     sizing = find_sizing(twin.map_sizes, twin.strides, native)
     if sizing is None:
         twin, size = _made_to_measure(twin, native, image_size)
@@ -96,6 +93,23 @@ def _flexible_twin(name: str, channels: int) -> Twin:
     twin = Twin(name, {"in_chans": channels})
     flexible = {key: value for key, value in _FLEXIBLE.items() if twin.has_argument(key)}
     return Twin(name, twin.options | flexible) if flexible else twin
+
+
+def _settled(twin: Twin, native: Size) -> Twin:
+    """Give a twin that runs and knows its taps.
+
+    Raises:
+        ContractError: If the model cannot be run.
+    """
+    # A few models, once flexible, refuse their own size, which their patches do not divide.
+    rounded = Sizing(unit=max(twin.strides)).padded(native)
+    # To give maps instead of tokens, a few read values, of which a twin has none.
+    for layout in ("NCHW", "NLC"):
+        candidate = twin if layout == twin.layout else Twin(twin.name, twin.options, layout)
+        if candidate.settle(native) or candidate.settle(rounded):
+            return candidate
+    twin.maps(rounded)
+    return twin
 
 
 def _made_to_measure(twin: Twin, native: Size, image_size: Size | None) -> tuple[Twin, Size]:

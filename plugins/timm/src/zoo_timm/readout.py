@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from zoo_timm.twin import Size, Twin
+from zoo_timm.sizes import Size
+from zoo_timm.twin import Twin
 
 
 @dataclass(frozen=True, kw_only=True)

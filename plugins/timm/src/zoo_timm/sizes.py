@@ -29,9 +29,7 @@ class Sizing:
 
     def padded(self, size: Size) -> Size:
         """Give the size of a picture after padding."""
-        height, width = (
-            max(self.minimum, -(-side // self.unit) * self.unit) for side in size
-        )
+        height, width = (max(self.minimum, -(-side // self.unit) * self.unit) for side in size)
         return height, width
 
 
@@ -40,9 +38,7 @@ def on_grid(size: Size, strides: Sequence[int]) -> list[Size]:
     return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]
 
 
-def find_sizing(
-    map_sizes: MapSizes, strides: Sequence[int], native: Size
-) -> Sizing | None:
+def find_sizing(map_sizes: MapSizes, strides: Sequence[int], native: Size) -> Sizing | None:
     """Find how a model takes pictures of any size.
 
     The smallest unit is preferred whose multiples give maps on the grid, then the smallest whose

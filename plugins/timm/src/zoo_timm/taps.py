@@ -26,9 +26,7 @@ def choose_taps(strides: Sequence[int]) -> list[int]:
     return sorted({-(-count * step // LEVELS) - 1 for step in range(1, LEVELS + 1)})
 
 
-def lay_out(
-    taps: Sequence[Tensor], size: Sequence[int], strides: Sequence[int]
-) -> list[Tensor]:
+def lay_out(taps: Sequence[Tensor], size: Sequence[int], strides: Sequence[int]) -> list[Tensor]:
     """Lay tokens ``[B, N, C]`` of a picture out as maps ``[B, C, H, W]``; maps stay as they are."""
     return [
         tapped.mT.reshape(-1, tapped.shape[2], size[0] // stride, size[1] // stride)

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo_core.errors import ContractError, InputError
+from zoo_timm.sizes import Size
 from zoo_timm.taps import choose_taps, lay_out
-
-Size = tuple[int, int]
 
 
 class Twin:

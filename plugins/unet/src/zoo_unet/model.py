@@ -100,9 +100,12 @@ def _widths(given: Sequence[int], levels: int) -> list[int]:
 
 
 def _bottleneck(channels: int, width: int, atrous: bool | Sequence[int]) -> nn.Module:
-    if not atrous:
-        return Conv2dNormActivation(channels, width, 1)
-    return ASPP(channels, [6, 12, 18] if atrous is True else list(atrous), width)
+    layer: nn.Module
+    if atrous:
+        layer = ASPP(channels, [6, 12, 18] if atrous is True else list(atrous), width)
+    else:
+        layer = Conv2dNormActivation(channels, width, 1)
+    return layer
 
 
 def _skip(channels: int, width: int, step: int, attention: str | None) -> nn.Sequential:

@@ -1,0 +1,230 @@
+"""Loading: every tensor of file and model is accounted for, or nothing is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.models import adapt_input_conv
+from torch import Tensor
+
+import zoo_core as zoo
+from zoo_core.errors import WeightsError
+from zoo_core.models.backbones import CNNBackbone, TimmBackbone
+from zoo_core.weights import classes_in, find_entry, load
+from zoo_core.weights.loading import adapt_input
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return dict(timm.create_model("resnet18").state_dict())
+
+
+@pytest.fixture(scope="module")
+def file(tensors: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+def test_a_backbone_gets_every_value_and_the_classifier_is_dropped(
+    file: Path, tensors: dict[str, Tensor]
+) -> None:
+    backbone = CNNBackbone(18)
+    report = load(backbone, file, layout="timm")
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, tensors[name])
+    assert report.share == 1
+    assert {fate.name for fate in report.loaded} == set(backbone.state_dict())
+    assert {fate.name for fate in report.dropped} == {"fc.weight", "fc.bias"}
+    assert {fate.reason for fate in report.dropped} == {"this module has no classification head"}
+    assert report.lines() == [
+        f"100.0% of the model's values come from {file}",
+        f"loaded: 120 tensors, {sum(t.numel() for t in backbone.state_dict().values()):,} values",
+        "dropped: fc.bias and fc.weight, 513,000 values (this module has no classification head)",
+    ]
+
+
+def test_a_timm_backbone_is_filled_from_timms_own_file(
+    file: Path, tensors: dict[str, Tensor]
+) -> None:
+    backbone = TimmBackbone("resnet18")
+    load(backbone, file)
+    assert torch.equal(backbone.model.conv1.weight, tensors["conv1.weight"])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_the_first_convolution_is_adapted_as_timm_does(
+    channels: int, file: Path, tensors: dict[str, Tensor]
+) -> None:
+    backbone = CNNBackbone(18, in_channels=channels)
+    report = load(backbone, file)
+    expected = adapt_input_conv(channels, tensors["conv1.weight"])
+    torch.testing.assert_close(backbone.conv1.weight.detach(), expected)
+    [fate] = report.adapted
+    assert (fate.name, fate.reason) == ("conv1.weight", f"3 → {channels} input channels")
+
+
+def test_averaged_channels_of_a_grey_picture_keep_their_activations() -> None:
+    weight = torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(adapt_input(weight, 1)[:, 0], weight.sum(1))
+    torch.testing.assert_close(adapt_input(weight, 6).sum(1), weight.sum(1))
+
+
+def test_the_model_report_names_every_tensor_once(file: Path) -> None:
+    model = zoo.build("resnet18+cbam+unet", weights=file, num_classes_classification=10)
+    report = model.load_report
+    assert report is not None
+    named = [
+        fate.name for group in (report.loaded, report.adapted, report.random) for fate in group
+    ]
+    assert sorted(named) == sorted(model.state_dict())
+    reasons = {fate.name: fate.reason for fate in report.dropped}
+    assert reasons["fc.weight"] == "it is [1000, 512], and the head has [10, 512]"
+
+
+def test_the_head_is_filled_when_the_classes_agree(file: Path, tensors: dict[str, Tensor]) -> None:
+    model = zoo.build("resnet18", weights=file)
+    assert model.classifier is not None
+    assert model.num_classes_classification == 1000
+    assert torch.equal(model.classifier.weight, tensors["fc.weight"])
+    assert model.labels["classification"][281] == "tabby"
+    reference = timm.create_model("resnet18").eval()
+    reference.load_state_dict(tensors)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), reference(images), atol=1e-5, rtol=1e-5)
+
+
+def test_parts_without_weights_start_the_same_with_and_without_weights(file: Path) -> None:
+    recipe = "resnet18+cbam@all+unet"
+    plain = zoo.build(recipe, seed=3).state_dict()
+    loaded = zoo.build(recipe, seed=3, weights=file).state_dict()
+    others = [name for name in plain if not name.startswith(("backbone.", "classifier."))]
+    assert len(others) > 50
+    assert all(torch.equal(plain[name], loaded[name]) for name in others)
+
+
+def changed(tensors: dict[str, Tensor], **changes: Any) -> dict[str, Tensor]:
+    result = dict(tensors)
+    for name, value in changes.items():
+        key = name.replace("__", ".")
+        if value is None:
+            del result[key]
+        else:
+            result[key] = value
+    return result
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"bn1__weight": None}, "bn1.weight is in the model but not in the file"),
+        ({"extra": torch.zeros(1)}, "extra is in the file but not in the model"),
+        ({"bn1__weight": torch.ones(65)}, "bn1.weight is [65] in the file and [64] here"),
+        ({"conv1__weight": torch.zeros(64, 3, 3, 3)},
+         "conv1.weight is [64, 3, 3, 3] in the file and [64, 3, 7, 7] here"),
+        ({"bn1__weight": torch.ones(64, dtype=torch.int64)},
+         "bn1.weight is torch.int64 in the file and torch.float32 here"),
+    ],
+)  # fmt: skip
+def test_anything_unexplained_fails_and_changes_nothing(
+    changes: dict[str, Any], problem: str, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong.safetensors"
+    save_file(changed(tensors, **changes), path)
+    backbone = CNNBackbone(18)
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    with pytest.raises(WeightsError) as caught:
+        load(backbone, path)
+    assert str(caught.value) == f"{path}: does not fit CNNBackbone: {problem}"
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+
+
+def test_a_missing_batch_counter_is_told_and_not_an_error(
+    tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "old.safetensors"
+    save_file(changed(tensors, bn1__num_batches_tracked=None), path)
+    [fate] = load(CNNBackbone(18), path).random
+    assert (fate.name, fate.reason) == (
+        "bn1.num_batches_tracked", "a counter, which starts at zero",
+    )  # fmt: skip
+
+
+def test_half_precision_files_fill_float_models(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, path)
+    backbone = CNNBackbone(18)
+    load(backbone, path)
+    assert backbone.conv1.weight.dtype == torch.float32
+    torch.testing.assert_close(backbone.conv1.weight, tensors["conv1.weight"].half().float())
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path, file: Path) -> None:
+    def refusal(path: Path, **options: Any) -> str:
+        with pytest.raises(WeightsError) as caught:
+            load(CNNBackbone(18), path, **options)
+        return str(caught.value)
+
+    missing = tmp_path / "none.safetensors"
+    assert refusal(missing) == f"{missing}: there is no such file"
+    pickled = tmp_path / "model.pth"
+    torch.save({}, pickled)
+    assert refusal(pickled) == f"{pickled}: weights are read from .safetensors files only"
+    disguised = tmp_path / "disguised.safetensors"
+    disguised.write_bytes(pickled.read_bytes())
+    assert refusal(disguised).startswith(f"{disguised}: this is no readable safetensors file: ")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(file.read_bytes()[:-100])
+    assert refusal(cut).startswith(f"{cut}: this is no readable safetensors file: ")
+    assert refusal(file, layout="hf-vit") == (
+        f"{file}: CNNBackbone cannot read layout 'hf-vit'; it reads timm, torchvision"
+    )
+
+
+def test_a_model_on_the_meta_device_cannot_be_filled(file: Path) -> None:
+    with torch.device("meta"):
+        backbone = CNNBackbone(18)
+    with pytest.raises(WeightsError, match="CNNBackbone is on the meta device"):
+        load(backbone, file)
+
+
+def test_the_number_of_classes_is_read_from_the_file(file: Path, lite0: Path) -> None:
+    assert classes_in(file, CNNBackbone(18)) == 1000
+    assert classes_in(lite0, TimmBackbone("efficientnet_lite0")) == 1000
+
+
+def test_entries_are_found_by_tag_and_by_default() -> None:
+    resnet50 = zoo.registry.backbones["resnet50"]
+    assert find_entry(resnet50).name == "resnet50.a1_in1k"
+    assert find_entry(resnet50, "tv_in1k").repository == "timm/resnet50.tv_in1k"
+    lite0 = zoo.registry.backbones["timm/efficientnet_lite0"]
+    assert find_entry(lite0).repository == "timm/efficientnet_lite0.ra_in1k"
+    with pytest.raises(
+        WeightsError, match="'resnet50' has no weights 'x'; it has a1_in1k, tv_in1k"
+    ):
+        find_entry(resnet50, "x")
+
+
+def test_our_entries_agree_with_timms_configuration() -> None:
+    from timm.models import get_pretrained_cfg
+
+    for entry in zoo.registry.weights:
+        config = get_pretrained_cfg(entry.name.removeprefix("timm/"))
+        sizes = {config.input_size[1:], (config.test_input_size or config.input_size)[1:]}
+        crops = {config.crop_pct, config.test_crop_pct or config.crop_pct}
+        shown = entry.preprocessing
+        assert entry.repository == config.hf_hub_id
+        assert entry.licence == config.license
+        assert shown.size in sizes
+        assert shown.crop in crops
+        assert (shown.interpolation, shown.mean, shown.std) == (
+            config.interpolation, config.mean, config.std,
+        )  # fmt: skip
+        assert entry.classes == config.num_classes
