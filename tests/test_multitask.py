@@ -161,7 +161,7 @@ def test_parts_of_another_kind_are_refused(changes: dict[str, Any], message: str
     ],
 )
 def test_wrong_input_is_refused(both: MultitaskModel, given: Any, message: str) -> None:
-    with pytest.raises(InputError, match="^(the model takes|the batch)") as caught:
+    with pytest.raises(InputError, match=r"^(the model takes|the batch)") as caught:
         both(given)
     assert message in str(caught.value)
 

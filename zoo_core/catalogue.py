@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -58,6 +59,9 @@ class Components(Mapping[str, Spec]):
             candidates = self._pinned(name, candidates)
         if len(candidates) > 1:
             qualified = " and ".join(spec.qualified_name for spec in candidates)
+            if len({spec.kind for spec in candidates}) > 1:
+                kinds = " and ".join(f"{s.kind} {s.qualified_name}" for s in candidates)
+                raise AmbiguousComponentError(f"{name!r} is given by {kinds}; say of which kind")
             raise AmbiguousComponentError(
                 f"{name!r} is given by {qualified}; write one of these names, or pin the "
                 f"distribution in a registry file: 'pins: {{{name}: {candidates[0].provider}}}'"
@@ -70,12 +74,16 @@ class Components(Mapping[str, Spec]):
         return isinstance(name, str) and bool(self.candidates(name))
 
     def __iter__(self) -> Iterator[str]:
-        for spec in self.listed():
-            alone = len(self._by_name[spec.name]) == 1
-            yield spec.name if alone else spec.qualified_name
-        for source in self.sources():
-            for name in self._registry.source_names(source):
-                yield source.prefix + name
+        lazy = [
+            (source.provider, source.prefix + name)
+            for source in self.sources()
+            for name in self._registry.source_names(source)
+        ]
+        count = Counter(name for _, name in lazy)
+        count.update({name: len(specs) for name, specs in self._by_name.items()})
+        listed = [(spec.provider, spec.name) for spec in self.listed()]
+        for provider, name in listed + lazy:
+            yield name if count[name] == 1 else f"{provider}:{name}"
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -202,9 +210,14 @@ class Registry(Components):
         """Give the names of a source, without its prefix; a failing source has none."""
         if source not in self._names:
             try:
-                self._names[source] = tuple(source.names())
+                self._names[source] = tuple(iterable(source.names(), "names"))
+                if not all(isinstance(name, str) for name in self._names[source]):
+                    raise PluginError("names gave something that is no text")
             except CATCH as error:
-                _warn(f"{source.prefix}… of {source.provider} cannot be listed: {describe(error)}")
+                _warn(
+                    f"{source.prefix}… of {source.provider} cannot be listed: {describe(error)} "
+                    f"{remedy(source.provider)}"
+                )
                 self._names[source] = ()
         return self._names[source]
 
@@ -217,7 +230,12 @@ class Registry(Components):
         from dataclasses import replace
 
         try:
-            return replace(source.spec(name), provider=source.provider)
+            spec = source.spec(name)
+            if not isinstance(spec, Spec):
+                raise PluginError(f"it gave {spec!r}, which is no Spec")
+            if (spec.kind, spec.name) != (source.kind, source.prefix + name):
+                raise PluginError(f"it gave the {spec.kind} {spec.name!r}")
+            return replace(spec, provider=source.provider)
         except CATCH as error:
             raise PluginError(
                 f"{source.provider} cannot describe {source.prefix}{name}: {describe(error)}"
@@ -239,9 +257,7 @@ def _order(spec: Spec) -> tuple[int, list[tuple[int, str]], str]:
 def _warn_of(plugin: Plugin) -> None:
     name = plugin.distribution
     if plugin.status == "failed":
-        _warn(
-            f"plugin {name} {plugin.version} failed to load: {plugin.reason} {remedy(name)}"
-        )
+        _warn(f"plugin {name} {plugin.version} failed to load: {plugin.reason} {remedy(name)}")
     elif plugin.heavy:
         _warn(
             f"plugin {name} {plugin.version} imports {', '.join(plugin.heavy)} in its catalogue, "

@@ -113,12 +113,10 @@ def parse(text: str, registry: Registry) -> Recipe:
 def _part(piece: str, where: str, before: list[Part], registry: Registry) -> Part:
     match = _PART.fullmatch(piece)
     if not match:
-        problem = (
-            f"{piece!r} {where} is no part of a recipe" if piece else f"a part is missing {where}"
-        )
+        found = f"{piece!r}" if piece else "nothing"
         raise RecipeError(
-            f"{problem}; a part is [distribution:]name[.tag][@levels], levels being last, all or "
-            f"numbers such as 1,3"
+            f"{found} {where} is no part of a recipe; a part is [distribution:]name[.tag][@levels],"
+            f" levels being last, all or numbers such as 1,3"
         )
     kinds = ("attention", "decoder") if before else ("backbone",)
     spec = _component(match["name"], where, kinds, registry)

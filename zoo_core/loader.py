@@ -77,10 +77,7 @@ def describe(error: BaseException) -> str:
 
 def remedy(distribution: str) -> str:
     """Give the end of a message of a failure: how to be rid of the plugin."""
-    return (
-        f"('pip uninstall {distribution}' removes it, "
-        f"ZOO_BLOCK_PLUGINS={distribution} skips it)"
-    )
+    return f"('pip uninstall {distribution}' removes it, ZOO_BLOCK_PLUGINS={distribution} skips it)"
 
 
 class PluginLoader:
@@ -151,6 +148,9 @@ class PluginLoader:
         _check_api(module)
         _check_hook_names(module)
         name = plugin.distribution
+        other = self.manager.get_name(module)
+        if other is not None:
+            raise PluginError(f"its module {entry.value} is the plugin of {other} already")
         self.manager.register(module, name=name)
         specs = _collect(self.own(name, "zoo_specs"), Spec, "zoo_specs")
         sources = _collect(self.own(name, "zoo_sources"), Source, "zoo_sources")
@@ -200,9 +200,14 @@ def _sort_key(entry: EntryPoint) -> tuple[str, str, str]:
 
 
 def _distribution_of(entry: EntryPoint) -> str:
-    # The name is missing where an uninstallation broke off and left a folder behind.
-    name = entry.dist.metadata["Name"] if entry.dist is not None else None
-    return normalise(name or entry.name)
+    return normalise(_metadata(entry, "Name") or entry.name)
+
+
+def _metadata(entry: EntryPoint, key: str) -> str:
+    """Give a field of a distribution, empty where a broken uninstallation left a part behind."""
+    if entry.dist is None or key not in entry.dist.metadata:
+        return ""
+    return entry.dist.metadata[key]
 
 
 def _describe_entry(
@@ -210,7 +215,7 @@ def _describe_entry(
 ) -> Plugin:
     return Plugin(
         distribution=_distribution_of(entry),
-        version=(entry.dist.metadata["Version"] if entry.dist is not None else None) or "",
+        version=_metadata(entry, "Version"),
         module=entry.value,
         status=status,
         reason=reason,
@@ -225,7 +230,6 @@ def _names(variable: str) -> set[str] | None:
     return {normalise(name.strip()) for name in value.split(",") if name.strip()}
 
 
-_OURS = tuple(int(number) for number in __version__.split("."))
 _CORE = re.compile(
     r"^Requires-Dist:\s*(zoo[-_.]core(?![\w.-])[^\n]*)$", re.IGNORECASE | re.MULTILINE
 )
@@ -242,16 +246,20 @@ def _check_requirement(distribution: Distribution) -> None:
 
 def _accepts_our_version(requirement: str) -> bool:
     simple = _SIMPLE.fullmatch(requirement)
-    if simple:
+    if simple and re.fullmatch(r"[\d.]+", __version__):
         # Nearly every plugin writes it so, and importing packaging would cost 40 ms.
-        floor = tuple(map(int, (simple[1] or "0").split(".")))
-        return floor <= _OURS
+        return _release(simple[1] or "0") <= _release(__version__)
     from packaging.requirements import Requirement
 
     parsed = Requirement(requirement)
     if parsed.marker and not parsed.marker.evaluate({"extra": ""}):
         return True
     return parsed.specifier.contains(__version__, prereleases=True)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Give the numbers of a version without zeros at their end: 1.0 is as good as 1."""
+    return tuple(map(int, re.sub(r"(\.0+)+$", "", version).split(".")))
 
 
 def _check_api(module: object) -> None:
@@ -271,18 +279,24 @@ def _check_hook_names(module: object) -> None:
     known = [name for name in vars(hookspecs) if name.startswith("zoo_")]
     for name, value in vars(module).items():
         marked = getattr(value, "zoo_impl", None)
-        if isinstance(marked, dict) and (marked.get("specname") or name) not in known:
+        hook = (marked.get("specname") or name) if isinstance(marked, dict) else None
+        if hook is not None and hook not in known:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, known, 1, 0.5)
+            near = get_close_matches(hook, known, 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise PluginError(f"{name} is no hook of the zoo; {hint}")
+            raise PluginError(f"{hook} is no hook of the zoo; {hint}")
 
 
 _T = TypeVar("_T")
 
 
 def iterable(result: object, hook: str) -> Iterable[Any]:
+    """Give what a hook gave if it is a series of things.
+
+    Raises:
+        PluginError: If it is none, or a text or a mapping.
+    """
     if isinstance(result, Iterable) and not isinstance(result, str | dict):
         return result
     raise PluginError(f"{hook} gave {result!r}; it must give an iterable")

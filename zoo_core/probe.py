@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo_core.contracts import ChannelSchedule
+from zoo_core.contracts import Backbone, ChannelSchedule
 from zoo_core.errors import ContractError, ZooError
 from zoo_core.grammar import Part, Recipe
+from zoo_core.loader import CATCH, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,24 +46,30 @@ def check_parts(model: MultitaskModel, recipe: Recipe) -> None:
 
 
 def _check_declared(part: Part, schedule: ChannelSchedule, who: str) -> None:
-    declared = tuple(part.spec.channels)
-    if declared and declared != tuple(schedule):
-        raise ContractError(
-            f"{who}: its catalogue says channels {list(declared)}, and it gives {list(schedule)}"
-        )
+    if part.options:
+        return  # what is declared holds without options: output_stride changes strides
+    for what, given in (("channels", tuple(schedule)), ("strides", schedule.strides)):
+        declared = getattr(part.spec, what)
+        if declared and declared != given:
+            raise ContractError(
+                f"{who}: its catalogue says {what} {list(declared)}, and it gives {list(given)}"
+            )
 
 
 def _check_backbone(
     model: MultitaskModel, image: Tensor, schedule: ChannelSchedule, who: str
 ) -> list[Tensor]:
-    if model.classifier is None or model.attends_last:
-        maps = _run(who, model.backbone, image)
-    else:
+    pools = model.classifier is not None and not model.attends_last
+    if pools and type(model.backbone).forward_features is not Backbone.forward_features:
         features = _run(who, model.backbone.forward_features, image)
+        if not isinstance(features, tuple) or len(features) != 2:
+            raise ContractError(
+                f"{who}: forward_features must give Features, maps and a pooled vector, not "
+                f"{_shape(features)}"
+            )
         maps, pooled = features
-        expected = (1, model.backbone.pooled_channels)
-        if not isinstance(pooled, Tensor) or tuple(pooled.shape) != expected:
-            raise ContractError(f"{who}: its pooled vector is {_shape(pooled)}, not {expected}")
+    else:
+        maps, pooled = _run(who, model.backbone, image), None
     if not isinstance(maps, list) or not all(isinstance(item, Tensor) for item in maps):
         raise ContractError(f"{who}: forward must give a list of tensors, not {_shape(maps)}")
     height, width = SIZE
@@ -76,6 +83,11 @@ def _check_backbone(
             f"{who}: for a picture of {height}×{width} its schedule {schedule} promises maps "
             f"{expected_maps}, and it gives {found}"
         )
+    if pools:
+        pooled = maps[-1].mean((-2, -1)) if pooled is None else pooled
+        expected = (1, model.backbone.pooled_channels)
+        if not isinstance(pooled, Tensor) or tuple(pooled.shape) != expected:
+            raise ContractError(f"{who}: its pooled vector is {_shape(pooled)}, not {expected}")
     return maps
 
 
@@ -110,9 +122,9 @@ def _run(who: str, call: Callable[..., Any] | None, *args: Any, **kwargs: Any) -
         return call(*args, **kwargs)
     except ZooError:
         raise
-    except Exception as error:
+    except CATCH as error:
         raise ContractError(
-            f"{who}: fails on a picture of {SIZE[0]}×{SIZE[1]}: {type(error).__name__}: {error}"
+            f"{who}: fails on a picture of {SIZE[0]}×{SIZE[1]}: {describe(error)}"
         ) from error
 
 

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from zoo_core.contracts import Attention, Backbone, BaseExplainer, Decoder
+from torch import nn
+
+from zoo_core.contracts import Attention, Backbone, BaseExplainer, ChannelSchedule, Decoder
 from zoo_core.errors import ContractError, OptionError, PluginError, ZooError
 from zoo_core.grammar import WIRED, unknown_option
+from zoo_core.loader import CATCH, describe
 from zoo_core.spec import Spec
 
 CONTRACTS: dict[str, type] = {
@@ -29,9 +32,9 @@ def resolve(target: str, who: str) -> Any:
     module_name, _, attribute = target.partition(":")
     try:
         return getattr(import_module(module_name), attribute)
-    except (Exception, SystemExit) as error:
+    except CATCH as error:
         raise PluginError(
-            f"{who}: its target {target!r} cannot be imported: {type(error).__name__}: {error}"
+            f"{who}: its target {target!r} cannot be imported: {describe(error)}"
         ) from error
 
 
@@ -58,7 +61,7 @@ def construct(spec: Spec, options: Mapping[str, Any], **wired: Any) -> Any:
 
     Raises:
         OptionError: If the class has no such option, or refuses a value.
-        ContractError: If the constructor fails otherwise.
+        ContractError: If the constructor fails otherwise, or a backbone has no channel schedule.
     """
     cls = component_class(spec)
     who = f"{spec.kind} {spec.qualified_name}"
@@ -71,21 +74,35 @@ def construct(spec: Spec, options: Mapping[str, Any], **wired: Any) -> Any:
                 raise unknown_option(spec, name, free)
         wired = {name: value for name, value in wired.items() if name in accepted}
     try:
-        return cls(**{**spec.kwargs, **wired, **options})
+        component = cls(**{**spec.kwargs, **wired, **options})
     except ZooError:
         raise
     except (ValueError, TypeError) as error:
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         if given:
-            raise OptionError(f"{who} with {given}: {error}") from error
-        raise ContractError(f"{who}: its constructor failed: {error}") from error
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ContractError(f"{who}: its constructor failed: {problem}") from error
+            text = " ".join(str(error).split())
+            raise OptionError(f"{who} with {given}: {text}") from error
+        raise ContractError(f"{who}: its constructor failed: {describe(error)}") from error
+    except CATCH as error:
+        raise ContractError(f"{who}: its constructor failed: {describe(error)}") from error
+    if isinstance(component, Backbone):
+        _check_schedule(component, who)
+    return component
+
+
+def _check_schedule(backbone: Backbone, who: str) -> None:
+    try:
+        ChannelSchedule(backbone.get_channel_schedule())
+    except CATCH as error:
+        raise ContractError(
+            f"{who}: get_channel_schedule must give a ChannelSchedule: {describe(error)}"
+        ) from error
 
 
 def _parameters(cls: type) -> list[str]:
     """Give the constructor's argument names, ``**`` standing for any."""
+    if cls.__init__ is nn.Module.__init__:  # type: ignore[misc]
+        return []  # its signature says that it takes anything, and it takes nothing
     parameters = list(inspect.signature(cls).parameters.values())
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return names + ["**"] * any(p.kind is p.VAR_KEYWORD for p in parameters)

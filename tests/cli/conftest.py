@@ -163,7 +163,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory, cat: Image.Image) -> dict[st
         "rgb.png": (cat, {}),
         "grey.png": (cat.convert("L"), {}),
         "rgba.png": (cat.convert("RGBA"), {}),
-        "palette.png": (cat.convert("P"), {}),
+        "palette.png": (cat.quantize(), {}),
         "bits.png": (cat.convert("1"), {}),
         "sixteen.png": (Image.fromarray(grey.astype(np.uint16) * 257), {}),
         "cmyk.jpg": (cat.convert("CMYK"), {"quality": 95}),

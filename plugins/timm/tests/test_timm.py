@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-import zoo_timm
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
 from torch import Tensor, nn
 from torch.export import Dim, export
+
+import zoo_timm
+from zoo_core.contracts import Features
+from zoo_core.errors import InputError, WeightsError
 from zoo_timm.model import TimmBackbone
 from zoo_timm.names import architectures, weight_tags
 from zoo_timm.sizes import Sizing, find_sizing, on_grid
 from zoo_timm.taps import choose_taps, lay_out
 from zoo_timm.weights import weights_entry
-
-from zoo_core.contracts import Features
-from zoo_core.errors import InputError, WeightsError
 
 pytestmark = pytest.mark.filterwarnings("error")
 

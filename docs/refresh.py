@@ -1,0 +1,122 @@
+"""Runs every example of the documentation; ``python docs/refresh.py`` writes real outputs into it.
+
+In a ``console`` block a line that begins with ``$`` is a command, and what follows is its output.
+``python`` blocks of one document are one program. Both run in a folder with the photographs
+``chelsea.png``, ``coffee.png``, ``rocket.png`` and the trained weights ``lite0.safetensors``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = ROOT / "docs" / "command-line.md"
+COMMANDS = ("list", "info", "plugins", "build", "predict", "completion")
+CONSOLE = re.compile(r"(?<=```console\n)(.*?)(?=```)", re.DOTALL)
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
+NAMED_FILE = re.compile(r"`([\w./]+)`:\n\n```(?:toml|py)\n(.*?)```", re.DOTALL)
+
+
+def prepare(folder: Path) -> None:
+    """Put the examples' files into a folder."""
+    from PIL import Image
+    from skimage import data
+
+    from zoo_core.testing.lite0 import convert
+
+    for name in ("chelsea", "coffee", "rocket"):
+        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.png")
+    convert(folder / "lite0.safetensors")
+
+
+def environment(document: Path, folder: Path) -> dict[str, str]:
+    """Give the environment of a document's examples, with the plugin it spells out installed."""
+    settings = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "100", "NO_COLOR": "1"}
+    settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{settings['PATH']}"
+    files = NAMED_FILE.findall(document.read_text(encoding="utf-8"))
+    if files:
+        source, target = folder / "plugin", folder / "installed"
+        for name, text in files:
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_text(text, encoding="utf-8")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        no = ["--no-deps", "--no-build-isolation", "--no-index"]
+        subprocess.run([*pip, *no, "--target", target, source], check=True)
+        settings["PYTHONPATH"] = str(target)
+    return settings
+
+
+def run_console(block: str, folder: Path, settings: dict[str, str]) -> str:
+    """Give a console block with what its commands print."""
+    written = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            done = subprocess.run(
+                ["bash", "-c", line[2:]],
+                cwd=folder,
+                env=settings,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            output = "\n".join(part.rstrip() for part in done.stdout.splitlines())
+            written.append(f"{line}\n{output}".rstrip())
+    return "\n".join(written) + "\n"
+
+
+def refreshed(document: Path, folder: Path) -> str:
+    """Give a document's text with real outputs."""
+    if document == REFERENCE:
+        return command_line_reference()
+    settings = environment(document, folder)
+    text = document.read_text(encoding="utf-8")
+    return CONSOLE.sub(lambda match: run_console(match[1], folder, settings), text)
+
+
+def run_python(document: Path, folder: Path) -> None:
+    """Run a document's program.
+
+    Raises:
+        CalledProcessError: If it fails.
+    """
+    blocks = PYTHON.findall(document.read_text(encoding="utf-8"))
+    if blocks:
+        settings = os.environ | {"HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
+        subprocess.run(command, cwd=folder, env=settings, check=True, stdout=subprocess.DEVNULL)
+
+
+def command_line_reference() -> str:
+    """Give the reference of the command line, from each command's own help."""
+    pages = ["# Command line\n\nWritten by `python docs/refresh.py` from each command's help.\n"]
+    for name in ("", *COMMANDS):
+        arguments = [*([name] if name else []), "--help"]
+        done = subprocess.run(
+            [Path(sys.executable).parent / "zoo", *arguments],
+            env=os.environ | {"COLUMNS": "80", "ZOO_PLUGINS": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        pages.append(f"## zoo {name}".rstrip() + f"\n\n```\n{done.stdout}```\n")
+    return "\n".join(pages)
+
+
+def main() -> None:
+    """Write every document anew."""
+    with TemporaryDirectory() as name:
+        prepare(Path(name))
+        for document in DOCUMENTS:
+            document.write_text(refreshed(document, Path(name)), encoding="utf-8")
+            run_python(document, Path(name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Every example of the documentation runs, and the outputs shown are real."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def load_refresh() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("refresh", ROOT / "docs" / "refresh.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+refresh = load_refresh()
+
+
+def without_times(text: str) -> str:
+    """Blank out what differs from run to run: seconds and milliseconds."""
+    return re.sub(r" *\b\d+\.\d\d s\b| +\d+\.\d(?=  )", " …", text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("examples")
+    refresh.prepare(path)
+    return path
+
+
+@pytest.mark.parametrize("document", refresh.DOCUMENTS, ids=lambda path: path.name)
+def test_outputs_are_real_and_programs_run(document: Path, folder: Path) -> None:
+    shown = without_times(document.read_text(encoding="utf-8"))
+    assert without_times(refresh.refreshed(document, folder)) == shown
+    refresh.run_python(document, folder)
+
+
+def test_links_lead_somewhere() -> None:
+    for document in [*refresh.DOCUMENTS, ROOT / "CONTRIBUTING.md"]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
