@@ -148,7 +148,8 @@ def test_top_classes(
         assert sum(item["score"] for item in answer["classification"]) == pytest.approx(1)
 
 
-SEGMENTING = ("resnet18+unet", *SMALL, "--seg-classes", 6)
+# With this seed the masks have three classes each.
+SEGMENTING = ("resnet18+unet", "--image-size", 64, "--seed", 10, "--seg-classes", 6)
 
 
 def test_the_mask_is_painted_over_the_picture(
@@ -157,7 +158,7 @@ def test_the_mask_is_painted_over_the_picture(
     output = tmp_path / "new" / "masks"
     answers = invoke_json("predict", *SEGMENTING, *photos.values(), "--output", output)
     model = zoo_core.build(
-        "resnet18+unet", image_size=64, num_classes_segmentation=6, seed=0
+        "resnet18+unet", image_size=64, num_classes_segmentation=6, seed=10
     ).eval()
     assert {path.name for path in output.iterdir()} == {f"{name}.png" for name in photos}
     for answer in answers:
@@ -171,7 +172,7 @@ def test_the_mask_is_painted_over_the_picture(
         assert mask is not None
         assert mask.shape == (picture.height, picture.width)
         counts = np.bincount(mask.ravel(), minlength=6)
-        assert (counts > 0).sum() > 1
+        assert (counts > 0).sum() == 3
         colours = np.array([class_colour(index) for index in range(6)])
         assert abs(painted - (np.asarray(picture) + colours[mask]) / 2).max() <= 1
         classes = answer["segmentation"]["classes"]
@@ -232,7 +233,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_classes_classification=3,
         num_classes_segmentation=6,
         image_size=64,
-        seed=0,
+        seed=10,
     )
     model.labels = {"classification": ("cat", "espresso", "missile")}
     model.save_pretrained(folder)

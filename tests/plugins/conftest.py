@@ -75,14 +75,20 @@ class Dist:
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """A folder that distributions are installed in, and processes that have it on their path."""
+    """A folder that distributions are installed in, and processes that have it on their path.
+
+    Attributes:
+        folder: The folder.
+        flags: Flags of the interpreter.
+    """
 
     folder: Path
+    flags: tuple[str, ...] = ()
 
     def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ZOO_")}
         return subprocess.run(
-            [sys.executable, *arguments],
+            [sys.executable, *self.flags, *arguments],
             env={**clean, "PYTHONPATH": str(self.folder), **environment},
             cwd=self.folder.parent,
             capture_output=True,
@@ -144,6 +150,11 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
     return installed
 
 
+def remedy(name: str) -> str:
+    """Give what a message of a failure ends with."""
+    return f"('pip uninstall {name}' removes it, ZOO_BLOCK_PLUGINS={name} skips it)"
+
+
 def one_spec(name: str, kind: str = "backbone", more: str = "") -> str:
     """Give a catalogue of one component whose class is never imported."""
     return f"""
@@ -155,10 +166,7 @@ def zoo_specs():
 
 def warning(name: str, reason: str) -> str:
     """Give the line that a failed plugin costs."""
-    return (
-        f"zoo: plugin {name} 1.0 failed to load: {reason} "
-        f"('pip uninstall {name}' removes it, ZOO_BLOCK_PLUGINS={name} skips it)"
-    )
+    return f"zoo: plugin {name} 1.0 failed to load: {reason} {remedy(name)}"
 
 
 PARTS = """

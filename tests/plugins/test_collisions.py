@@ -116,12 +116,15 @@ def test_one_name_of_two_kinds_is_told_by_its_place(installed: Installed) -> Non
         "Error: 'cbam' is given by backbone zoo-d:cbam and attention zoo-cbam:cbam; "
         "say of which kind"
     )
-    assert installed.evaluate(
-        """
+    assert (
+        installed.evaluate(
+            """
 from zoo_core.grammar import parse
 print(json.dumps(parse("cbam+cbam", zoo.registry).canonical))
 """
-    ) == "zoo-d:cbam+zoo-cbam:cbam"
+        )
+        == "zoo-d:cbam+zoo-cbam:cbam"
+    )
 
 
 def test_the_registry_is_a_mapping(installed: Installed) -> None:

@@ -268,7 +268,7 @@ def test_a_faulty_component_is_refused_in_one_line_and_others_build(installed: I
         or not re.fullmatch(f"Error: {kind} zoo-faulty:{name}: {text}\n", told[recipe][1])
     }
     assert wrong == {}
-    assert {recipe: told[recipe] for recipe in SOUND} == dict.fromkeys(SOUND, [0, ""])
+    assert {recipe: told[recipe] for recipe in SOUND} == {recipe: [0, ""] for recipe in SOUND}
 
 
 def test_faults_are_not_seen_by_the_catalogue(installed: Installed) -> None:

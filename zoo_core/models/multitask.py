@@ -178,11 +178,11 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         return attended
 
     def _check_images(self, images: Tensor) -> None:
-        channels = _argument(self.backbone, "in_channels") or "C"
-        expected = f"images [B, {channels}, H, W] of floating point"
+        channels = _argument(self.backbone, "in_channels")
+        expected = f"images [B, {channels or 'C'}, H, W] of floating point"
         if not isinstance(images, Tensor):
             raise InputError(f"the model takes {expected}, not {type(images).__name__}")
-        fits = images.dim() == 4 and channels in ("C", images.shape[1])
+        fits = images.dim() == 4 and (channels is None or images.shape[1] == channels)
         if not fits or not images.is_floating_point():
             given = f"{list(map(int, images.shape))} of {images.dtype}"
             raise InputError(f"the model takes {expected}, not {given}")
