@@ -55,7 +55,8 @@ def main() -> None:
     for name, taken in seconds.items():
         median = statistics.median(taken)
         spread = f"{min(taken) * 1000:.0f}–{max(taken) * 1000:.0f}"
-        print(f"{name:40}  {median * 1000:6.0f}  {spread:>11}  {'1/' + format(peer / median, '.0f'):>11}")
+        ratio = f"1/{peer / median:.0f}"
+        print(f"{name:40}  {median * 1000:6.0f}  {spread:>11}  {ratio:>11}")
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def test_the_number_of_classes_is_read_from_the_file(file: Path, lite0: Path) ->
 
 def test_entries_are_found_by_tag_and_by_default() -> None:
     resnet50 = zoo.registry.backbones["resnet50"]
-    assert find_entry(resnet50).name == "resnet50.a1_in1k"
+    assert find_entry(resnet50).name == "zoo-resnet:resnet50.a1_in1k"
     assert find_entry(resnet50, "tv_in1k").repository == "timm/resnet50.tv_in1k"
     lite0 = zoo.registry.backbones["timm/efficientnet_lite0"]
     assert find_entry(lite0).repository == "timm/efficientnet_lite0.ra_in1k"
@@ -216,7 +216,7 @@ def test_our_entries_agree_with_timms_configuration() -> None:
     from timm.models import get_pretrained_cfg
 
     for entry in zoo.registry.weights:
-        config = get_pretrained_cfg(entry.name.removeprefix("timm/"))
+        config = get_pretrained_cfg(entry.name.partition(":")[2].removeprefix("timm/"))
         sizes = {config.input_size[1:], (config.test_input_size or config.input_size)[1:]}
         crops = {config.crop_pct, config.test_crop_pct or config.crop_pct}
         shown = entry.preprocessing

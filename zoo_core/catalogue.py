@@ -80,13 +80,19 @@ class Components(Mapping[str, Spec]):
             for name in self._registry.source_names(source)
         ]
         count = Counter(name for _, name in lazy)
-        count.update({name: len(specs) for name, specs in self._by_name.items()})
-        listed = [(spec.provider, spec.name) for spec in self.listed()]
-        for provider, name in listed + lazy:
-            yield name if count[name] == 1 else f"{provider}:{name}"
+        for spec in self.listed():
+            yield self.shown_name(spec) if not count[spec.name] else spec.qualified_name
+        for provider, name in lazy:
+            alone = count[name] + len(self._by_name.get(name, ())) == 1
+            yield name if alone else f"{provider}:{name}"
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def shown_name(self, spec: Spec) -> str:
+        """Give the plain name of a listed component, or the qualified one where it is shared."""
+        alone = len(self._by_name.get(spec.name, ())) == 1
+        return spec.name if alone else spec.qualified_name
 
     def __repr__(self) -> str:
         sources = [f"{source.prefix}…" for source in self.sources()]
@@ -189,15 +195,38 @@ class Registry(Components):
 
     @cached_property
     def weights(self) -> tuple[WeightsEntry, ...]:
-        """Known weights; of two entries of one name the user's file wins, then ours."""
+        """Known weights: the user's file's, then ours, then those of plugins."""
         entries = [entry for manifest in self._manifests for entry in manifest.weights]
-        entries += self.loader.weights()
-        return tuple({entry.name: entry for entry in reversed(entries)}.values())[::-1]
+        return (*entries, *self.loader.weights())
 
     def weights_of(self, spec: Spec) -> list[WeightsEntry]:
-        """Give the weights entries of one component, its default first."""
-        names = {spec.name, spec.qualified_name}
-        return [entry for entry in self.weights if entry.component in names]
+        """Give the weights entries of one component, its default first, one for each tag.
+
+        A plain component name in a plugin's entry means that plugin's own component.
+        """
+        by_tag: dict[str, WeightsEntry] = {}
+        for entry in self.weights:
+            plain = entry.component == spec.name and entry.provider in ("", spec.provider)
+            if plain or entry.component == spec.qualified_name:
+                by_tag.setdefault(entry.tag, entry)
+        return list(by_tag.values())
+
+    def tags_of(self, spec: Spec) -> list[str]:
+        """Give the tags of all weights of a component, its default first.
+
+        Raises:
+            PluginError: If the source that the component comes from fails at it.
+        """
+        tags = [entry.tag for entry in self.weights_of(spec)]
+        source = self.source_of(spec)
+        if source:
+            try:
+                tags += source.tags(spec.name.removeprefix(source.prefix))
+            except CATCH as error:
+                raise PluginError(
+                    f"{source.provider} cannot give the tags of {spec.name}: {describe(error)}"
+                ) from error
+        return list(dict.fromkeys(tags))
 
     def source_of(self, spec: Spec) -> Source | None:
         """Give the source that a component comes from, ``None`` for one listed by itself."""

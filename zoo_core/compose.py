@@ -14,7 +14,7 @@ from zoo_core.contracts import Attention, Backbone, ChannelSchedule, Decoder
 from zoo_core.errors import PluginError, PluginWarning, WeightsError
 from zoo_core.grammar import Recipe
 from zoo_core.labels import class_names
-from zoo_core.loader import CATCH, describe, strict
+from zoo_core.loader import CATCH, describe, remedy, strict
 from zoo_core.manifest import Preprocessing, WeightsEntry
 from zoo_core.models.multitask import MultitaskModel
 from zoo_core.probe import check_parts
@@ -228,4 +228,4 @@ def _announce(model: MultitaskModel, recipe: Recipe) -> None:
             problem = f"plugin {distribution}: zoo_model_built: {describe(error)}"
             if strict():
                 raise PluginError(problem) from error
-            warnings.warn(problem, PluginWarning, stacklevel=4)
+            warnings.warn(f"{problem} {remedy(distribution)}", PluginWarning, stacklevel=4)

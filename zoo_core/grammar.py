@@ -155,12 +155,9 @@ def _component(name: str, where: str, kinds: tuple[str, ...], registry: Registry
 def _check_tag(spec: Spec, tag: str, where: str, registry: Registry) -> None:
     if spec.kind != "backbone":
         raise RecipeError(f"'.{tag}' {where}: {spec.kind} {spec.name!r} has no pretrained weights")
-    tags = [entry.tag for entry in registry.weights_of(spec)]
-    source = registry.source_of(spec)
-    if source:
-        tags += source.tags(spec.name.removeprefix(source.prefix))
+    tags = registry.tags_of(spec)
     if tag not in tags:
-        there = f"it has {', '.join(dict.fromkeys(tags))}" if tags else "it has none"
+        there = f"it has {', '.join(tags)}" if tags else "it has none"
         raise RecipeError(f"{spec.name!r} {where} has no weights {tag!r}; {there}")
 
 

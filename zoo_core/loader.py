@@ -279,6 +279,8 @@ def _check_hook_names(module: object) -> None:
     known = [name for name in vars(hookspecs) if name.startswith("zoo_")]
     for name, value in vars(module).items():
         marked = getattr(value, "zoo_impl", None)
+        if name in known and callable(value) and not isinstance(marked, dict):
+            raise PluginError(f"{name} is not marked as a hook; write @hookimpl above it")
         hook = (marked.get("specname") or name) if isinstance(marked, dict) else None
         if hook is not None and hook not in known:
             from difflib import get_close_matches

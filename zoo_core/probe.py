@@ -31,7 +31,7 @@ def check_parts(model: MultitaskModel, recipe: Recipe) -> None:
     who = f"backbone {recipe.backbone.spec.qualified_name}"
     schedule = ChannelSchedule(model.backbone.get_channel_schedule())
     _check_declared(recipe.backbone, schedule, who)
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.empty(0))
     channels = getattr(model.backbone, "constructor_arguments", {}).get("in_channels", 3)
     image = torch.zeros(1, channels, *SIZE, device=parameter.device, dtype=parameter.dtype)
     with torch.no_grad(), _evaluating(model):

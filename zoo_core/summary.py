@@ -48,7 +48,7 @@ class Summary:
 
 def summarise(model: MultitaskModel, size: tuple[int, int]) -> Summary:
     """Run a model once in eval mode on one black picture of ``size`` and look at each stage."""
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.empty(0))
     channels = model.backbone.constructor_arguments.get("in_channels", 3)
     image = torch.zeros(1, channels, *size, device=parameter.device, dtype=parameter.dtype)
     training = model.training

@@ -31,7 +31,8 @@ COMMAND = Path(sys.executable).parent / "zoo"
 
 def _environment(changes: dict[str, str]) -> dict[str, str]:
     plain = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
-    return plain | changes
+    one_thread = {"OMP_NUM_THREADS": "1"}  # children of several workers share the cores
+    return plain | one_thread | changes
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +59,7 @@ def zoo_on_terminal() -> Callable[..., str]:
     def run(*arguments: object, columns: int = 200, **environment: str) -> str:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        command = [COMMAND, *map(str, arguments)]
+        command = [str(COMMAND), *map(str, arguments)]
         with subprocess.Popen(command, stdout=theirs, env=_environment(environment)) as child:
             os.close(theirs)
             shown = b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -75,10 +74,8 @@ def test_below_the_table_stand_recipe_weights_and_time(main_job: str) -> None:
     assert re.fullmatch(r"time     ready in \d+\.\d\d s, one forward \d+\.\d\d s", time)
 
 
-def test_json_says_what_the_table_says(zoo: Zoo, main_job: str, table: Table) -> None:
-    finished = zoo("build", RECIPE, "--json")
-    assert (finished.returncode, finished.stderr) == (0, "")
-    told = json.loads(finished.stdout)
+def test_json_says_what_the_table_says(invoke_json: Invoke, main_job: str, table: Table) -> None:
+    told = invoke_json("build", RECIPE)
     assert told["recipe"] == "zoo-resnet:resnet50+zoo-cbam:cbam+zoo-unet:unet"
     assert told["input"] == [1, 3, 224, 224]
     assert (told["weights"], told["saved"]) == (None, None)
@@ -105,7 +102,7 @@ def test_json_says_what_the_table_says(zoo: Zoo, main_job: str, table: Table) ->
     ],
 )
 def test_operations_and_parameters_are_torchs_own(
-    recipe: str, options: dict[str, int], size: tuple[int, int], invoke_json: Invoke
+    recipe: str, options: dict[str, Any], size: tuple[int, int], invoke_json: Invoke
 ) -> None:
     flags = {"num_classes_classification": "--classes", "num_classes_segmentation": "--seg-classes"}
     given = [word for name, value in options.items() for word in (flags[name], value)]

@@ -97,9 +97,11 @@ def test_refusals_are_light(line: str, tmp_path: Path) -> None:
     ],
 )
 def test_completion_is_light(words: str, shell: str, tmp_path: Path) -> None:
-    request = {"_ZOO_COMPLETE": f"{shell}_complete", "COMP_WORDS": words}
     place = words.split()[-1] if shell == "fish" else str(len(words.split()) - 1)
-    assert imported(tmp_path, COMP_CWORD=place, **request) == set()
+    found = imported(
+        tmp_path, _ZOO_COMPLETE=f"{shell}_complete", COMP_WORDS=words, COMP_CWORD=place
+    )
+    assert found == set()
 
 
 def test_the_python_catalogue_is_light(tmp_path: Path) -> None:

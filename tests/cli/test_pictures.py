@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,12 @@ def test_a_photograph_is_prepared_as_timm_does(
     name: str, size: tuple[int, int], crop: float, interpolation: str
 ) -> None:
     photo = Image.fromarray(getattr(data, name)())
-    config = {"mean": MEAN, "std": STD, "interpolation": interpolation, "crop_pct": crop}
+    config: dict[str, Any] = {
+        "mean": MEAN,
+        "std": STD,
+        "interpolation": interpolation,
+        "crop_pct": crop,
+    }
     theirs = timm.data.create_transform(input_size=(3, *size), is_training=False, **config)(photo)
     ours = prepare(
         photo,
@@ -77,7 +83,7 @@ def test_a_picture_that_would_become_huge_is_refused() -> None:
     assert prepare_whole(Image.new("RGB", (1, 50)), Preprocessing(size=(8, 8))).shape == (3, 400, 8)
 
 
-def array(path: Path, channels: int = 3) -> np.ndarray:
+def array(path: Path, channels: int = 3) -> np.ndarray[Any, Any]:
     return np.asarray(read_picture(path, channels))
 
 

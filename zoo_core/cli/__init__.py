@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import warnings
+from functools import cached_property
 from typing import Any
 
 import click
@@ -53,26 +54,36 @@ class ZooGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Give the commands' names, plugins' commands last."""
         own = list(self.commands)
-        return own + sorted(set(self._from_plugins().commands) - set(own))
+        return own + sorted(set(self._from_plugins) - set(own))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Give a command; plugins are loaded only if it is not one of ours."""
         own = super().get_command(ctx, cmd_name)
-        return own or self._from_plugins().commands.get(cmd_name)
+        return own or self._from_plugins.get(cmd_name)
 
-    def _from_plugins(self) -> click.Group:
+    @cached_property
+    def _from_plugins(self) -> dict[str, click.Command]:
+        """Commands that plugins add: all of a plugin's or none, and the first of one name."""
         from zoo_core.catalogue import registry
-        from zoo_core.loader import CATCH, describe, strict
+        from zoo_core.loader import CATCH, describe, remedy, strict
 
-        added = click.Group()
-        for distribution, call in registry.loader.call("zoo_register_commands", cli=added):
+        group = click.Group()
+        added: dict[str, click.Command] = {}
+        givers = dict.fromkeys(self.commands, "zoo-core")
+        for distribution, call in registry.loader.call("zoo_register_commands", cli=group):
+            group.commands = {}
             try:
                 call()
+                for name in group.commands.keys() & givers.keys():
+                    raise PluginError(f"{name!r} is a command of {givers[name]} already")
             except CATCH as error:
                 problem = f"plugin {distribution}: zoo_register_commands: {describe(error)}"
                 if strict():
                     raise PluginError(problem) from error
-                warnings.warn(problem, PluginWarning, stacklevel=2)
+                warnings.warn(f"{problem} {remedy(distribution)}", PluginWarning, stacklevel=2)
+                continue
+            added |= group.commands
+            givers |= dict.fromkeys(group.commands, distribution)
         return added
 
 
@@ -109,4 +120,9 @@ def _set_warnings(debug: bool) -> None:
 def main() -> None:
     """Run the command line; the console script ``zoo``."""
     _set_warnings("--debug" in sys.argv)
-    cli(prog_name="zoo", complete_var="_ZOO_COMPLETE")
+    try:
+        cli(prog_name="zoo", complete_var="_ZOO_COMPLETE")
+    except ZooError:
+        if "_ZOO_COMPLETE" in os.environ:
+            sys.exit(1)  # a shell that completes has no place for a message
+        raise

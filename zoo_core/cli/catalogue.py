@@ -117,9 +117,8 @@ def info(name: str, as_json: bool) -> None:
     """
     spec = registry[name]
     entries = registry.weights_of(spec)
-    source = registry.source_of(spec)
-    more = list(source.tags(spec.name.removeprefix(source.prefix))) if source else []
-    tags = [tag for tag in more if tag not in {entry.tag for entry in entries}]
+    listed = {entry.tag for entry in entries}
+    tags = [tag for tag in registry.tags_of(spec) if tag not in listed]
     if as_json:
         shown = {entry.tag: _entry_json(entry) for entry in entries}
         given = {"target": spec.target, "kwargs": dict(spec.kwargs), "options": _options(spec)}

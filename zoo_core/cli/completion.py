@@ -40,9 +40,10 @@ def _names(start: str, before: str, wanted: Callable[[str], bool]) -> list[Compl
     from zoo_core.catalogue import registry
 
     items = [
-        CompletionItem(before + spec.name, help=spec.summary)
+        CompletionItem(before + name, help=spec.summary)
         for spec in registry.listed()
-        if wanted(spec.kind) and spec.name.startswith(start)
+        if wanted(spec.kind)
+        and (name := registry.of_kind(spec.kind).shown_name(spec)).startswith(start)
     ]
     sources = [source for source in registry.sources() if wanted(source.kind)]
     begun = [source for source in sources if source.prefix.startswith(start)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from zoo_core.catalogue import registry
-from zoo_core.errors import WeightsError
+from zoo_core.errors import WeightsError, ZooError
+from zoo_core.loader import CATCH, describe
 from zoo_core.manifest import WeightsEntry
-from zoo_core.spec import Spec
+from zoo_core.spec import Source, Spec
 from zoo_core.targets import resolve
 
 
@@ -23,12 +24,24 @@ def find_entry(spec: Spec, tag: str | None = None) -> WeightsEntry:
         if entry.tag == tag or (tag is None and source is None):
             return entry
     if source and source.weights:
-        give = resolve(source.weights, f"source {source.provider}:{source.prefix}…")
-        entry = give(spec.name.removeprefix(source.prefix), tag)
-        if not isinstance(entry, WeightsEntry):
-            raise WeightsError(f"{source.weights!r} gave {entry!r} instead of a WeightsEntry")
-        return entry
+        return _from_source(source, spec, tag)
     if tag is None:
         raise WeightsError(f"{spec.name!r} has no pretrained weights")
     tags = ", ".join(entry.tag for entry in entries)
     raise WeightsError(f"{spec.name!r} has no weights {tag!r}; it has {tags or 'none'}")
+
+
+def _from_source(source: Source, spec: Spec, tag: str | None) -> WeightsEntry:
+    who = f"source {source.provider}:{source.prefix}…"
+    give = resolve(source.weights, who)
+    try:
+        entry = give(spec.name.removeprefix(source.prefix), tag)
+    except ZooError:
+        raise
+    except CATCH as error:
+        raise WeightsError(
+            f"{who} cannot give weights of {spec.name}: {describe(error)}"
+        ) from error
+    if not isinstance(entry, WeightsEntry):
+        raise WeightsError(f"{who} gave {entry!r} for {spec.name}, which is no WeightsEntry")
+    return entry
