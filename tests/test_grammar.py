@@ -48,6 +48,7 @@ REFUSED = [
      "of 'resnet50+ cbm'; did you mean cbam?"),
     ("efficientnet_lite0", UnknownComponentError, "did you mean timm/efficientnet_lite0?"),
     ("timm/resnet5o", UnknownComponentError, "did you mean timm/resnet50"),
+    ("timm/", UnknownComponentError, "'zoo list timm/*' shows the names that begin so"),
     ("nobody:resnet50", UnknownComponentError, "unknown backbone 'nobody:resnet50' at character 1"),
     ("unet+resnet50", RecipeError, "'unet' at character 1 of 'unet+resnet50' is of kind decoder; "
      "the first part is a backbone"),

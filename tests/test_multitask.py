@@ -84,6 +84,9 @@ def test_classification_reads_the_attended_map() -> None:
         "resnet18+unet",
         "resnet18+cbam@all+unet",
         "resnet18+cbam@1,3+unet",
+        "timm/efficientnet_lite0+cbam@5+unet",
+        "timm/efficientnet_lite0+unet",
+        "timm/vit_tiny_patch16_224+cbam@1,4+unet",
     ],
 )
 @pytest.mark.parametrize("classes", [{}, {"num_classes_classification": 0}])

@@ -137,6 +137,9 @@ class Components(Mapping[str, Spec]):
         kinds = " or ".join(self._kinds) if len(self._kinds) < len(KINDS) else "component"
         near = self.near(name)
         hint = f"did you mean {' or '.join(near)}?" if near else "'zoo list' shows what there is"
+        for source in self.sources():
+            if name.rstrip("/") + "/" == source.prefix:
+                hint = f"'zoo list {source.prefix}*' shows the names that begin so"
         failed = [p.distribution for p in self._registry.plugins if p.status == "failed"]
         if failed:
             hint += f" (plugins that failed to load: {', '.join(failed)})"

@@ -117,22 +117,31 @@ def _backbone(request: Request, seeds: Seeds) -> Backbone:
     wired: dict[str, Any] = {"in_channels": request.in_channels}
     if request.image_size is not None:
         wired["image_size"] = request.image_size
-    if not _reads_pooled(request):
-        wired["pooled"] = False
-    with seeds.part(part.spec.name):
-        backbone: Backbone = construct(part.spec, part.options, **wired)
+
+    def constructed(pooled: bool) -> Backbone:
+        with seeds.part(part.spec.name):
+            backbone: Backbone = construct(part.spec, part.options, pooled=pooled, **wired)
+        return backbone
+
+    if part.spec.channels:
+        return constructed(_reads_pooled(request, len(part.spec.channels)))
+    backbone = constructed(_reads_pooled(request, None))
+    count = len(backbone.get_channel_schedule())
+    if _reads_pooled(request, None) != _reads_pooled(request, count):
+        backbone = constructed(_reads_pooled(request, count))
     return backbone
 
 
-def _reads_pooled(request: Request) -> bool:
-    """Whether classification reads the backbone's own vector, not an attended map."""
-    attends_last = any(_reaches_last(part.levels, request) for part in request.recipe.attention)
+def _reads_pooled(request: Request, count: int | None) -> bool:
+    """Whether classification reads the backbone's own vector, not an attended map.
+
+    Args:
+        request: What was asked for.
+        count: How many maps the backbone gives; ``None`` while that is not known.
+    """
+    last = {"last", "all", str(count)}
+    attends_last = any(last & set(part.levels.split(",")) for part in request.recipe.attention)
     return request.num_classes_classification != 0 and not attends_last
-
-
-def _reaches_last(levels: str, request: Request) -> bool:
-    count = len(request.recipe.backbone.spec.channels)
-    return levels in ("last", "all") or str(count) in levels.split(",")
 
 
 def _attentions(

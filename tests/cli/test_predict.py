@@ -225,6 +225,17 @@ def test_a_picture_is_never_painted_over_itself(
     ]
 
 
+def test_masks_of_an_earlier_run_are_no_pictures(
+    invoke_json: Invoke, photos: Photos, tmp_path: Path
+) -> None:
+    shutil.copy(photos["coffee"], tmp_path)
+    for _ in range(2):
+        answers = invoke_json("predict", *SEGMENTING, tmp_path, "-o", tmp_path / "masks")
+        assert [Path(answer["path"]).name for answer in answers] == ["coffee.png"]
+    answers = invoke_json("predict", *SEGMENTING, tmp_path, "-o", tmp_path)
+    assert len(answers) == 2
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"

@@ -81,7 +81,7 @@ def predict(
     _check_takes_pictures(ready, model)
     failed = False
     results: list[dict[str, Any]] = []
-    found = list(_found(images))
+    found = list(_found(images, output))
     taken = {path.resolve() for path, _ in found}
     for path, problem in found:
         if problem is None:
@@ -165,14 +165,20 @@ def _warn_of_random_heads(model: MultitaskModel) -> None:
         )
 
 
-def _found(images: Iterable[str]) -> Iterator[tuple[Path, str | None]]:
-    """Give the pictures that arguments mean, or the problem of an argument that means none."""
+def _found(images: Iterable[str], output: Path) -> Iterator[tuple[Path, str | None]]:
+    """Give the pictures that arguments mean, or the problem of an argument that means none.
+
+    What lies in ``output`` below a folder are painted masks of an earlier run, and is left out.
+    """
     from zoo_core.pictures import SUFFIXES
 
     for image in images:
         path = Path(image)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            pictures = {p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES}
+            if output.resolve() != path.resolve():
+                pictures -= {p for p in pictures if output.resolve() in p.resolve().parents}
+            inside = sorted(pictures)
         elif not path.exists() and glob.has_magic(image):
             inside = [Path(p) for p in sorted(glob.glob(image, recursive=True))]  # noqa: PTH207 - may be absolute
         else:
