@@ -13,19 +13,6 @@ import pytest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="run the tests that take minutes too")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
-        return
-    skip = pytest.mark.skip(reason="takes minutes; run with --long")
-    for item in items:
-        if "long" in item.keywords:
-            item.add_marker(skip)
-
-
 @pytest.fixture(scope="session")
 def run_zoo() -> Run:
     """Run the installed command in a child process, with extra environment variables."""

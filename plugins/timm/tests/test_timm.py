@@ -91,8 +91,7 @@ def test_the_source_describes_its_components() -> None:
     (source,) = zoo_timm.zoo_sources()
     spec = source.spec("resnet18")
     assert (spec.kind, spec.name, spec.target) == ("backbone", "timm/resnet18", source.target)
-    assert spec.options is not None
-    assert "image_size" in spec.options
+    assert spec.options == {}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -10,11 +10,6 @@ from zoo_core.spec import Source, Spec
 ZOO_API = (1, 0)
 
 _TARGET = "zoo_timm.model:TimmBackbone"
-_OPTIONS = {
-    "in_channels": "channels of the pictures",
-    "image_size": "side, or height and width, of the pictures; heeded by models of one size only",
-    "pooled": "whether the pooled vector is wanted, and the layers that only it needs are kept",
-}
 
 
 def _names() -> Sequence[str]:
@@ -39,7 +34,7 @@ def _spec(name: str) -> Spec:
         target=_TARGET,
         kwargs={"model_name": name},
         summary=f"{name} of timm",
-        options=_OPTIONS,
+        options={},
     )
 
 
