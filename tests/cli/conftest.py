@@ -60,7 +60,8 @@ def zoo_on_terminal() -> Callable[..., str]:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         command = [str(COMMAND), *map(str, arguments)]
-        with subprocess.Popen(command, stdout=theirs, env=_environment(environment)) as child:
+        settings = _environment(environment)
+        with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=settings) as child:
             os.close(theirs)
             shown = b""
             while block := _read(ours):

@@ -113,10 +113,14 @@ def test_examples_of_the_catalogues_commands_work(command: str, zoo: Zoo) -> Non
         assert finished.stdout
 
 
-def test_debug_shows_where_an_error_came_from(zoo: Zoo) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [("--debug", "build", "resnet50+nosuch"), ("build", "resnet50+nosuch", "--debug")],
+)
+def test_debug_shows_where_an_error_came_from(zoo: Zoo, arguments: tuple[str, ...]) -> None:
     plain = zoo("build", "resnet50+nosuch")
     assert "Traceback" not in plain.stderr
-    traced = zoo("--debug", "build", "resnet50+nosuch")
+    traced = zoo(*arguments)
     assert traced.returncode != 0
     assert traced.stderr.startswith("Traceback (most recent call last):")
     last = traced.stderr.splitlines()[-1]
@@ -140,3 +144,11 @@ def test_any_locale_will_do(locale: str, zoo: Zoo) -> None:
     finished = zoo("list", "attention", LC_ALL=locale, LANG=locale)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "zoo-cbam" in finished.stdout
+
+
+def test_a_bar_shows_progress_only_where_it_is_seen(
+    zoo: Zoo, zoo_on_terminal: Callable[..., str], photos: dict[str, Path]
+) -> None:
+    predicting = ["predict", "resnet18", *photos.values(), "--json"]
+    assert "100%" in zoo_on_terminal(*predicting)
+    assert "%" not in zoo(*predicting).stderr

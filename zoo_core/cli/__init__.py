@@ -51,6 +51,13 @@ class ZooGroup(click.Group):
                 f"unexpected {type(error).__name__}: {text} ('zoo --debug …' shows where)"
             ) from error
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``--debug`` wherever it stands, behind a command too."""
+        own = args[: args.index("--")] if "--" in args else args
+        if "--debug" in own:
+            args = ["--debug", *(text for text in own if text != "--debug"), *args[len(own) :]]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Give the commands' names, plugins' commands last."""
         own = list(self.commands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,19 +84,19 @@ def predict(
     results: list[dict[str, Any]] = []
     found = list(_found(images, output))
     taken = {path.resolve() for path, _ in found}
-    for path, problem in found:
-        if problem is None:
-            try:
-                shown = _predict(ready, path, top, output, taken)
-            except InputError as error:
-                problem = str(error)
-        if problem is not None:
-            failed = True
-            click.echo(f"zoo: skipped {problem}", err=True)
-            continue
-        results.append(shown)
-        if not as_json:
-            _echo(shown)
+    quiet = not as_json or not sys.stderr.isatty()
+    with click.progressbar(found, label="pictures", file=sys.stderr, hidden=quiet) as pictures:
+        for path, problem in pictures:
+            if problem is None:
+                try:
+                    results.append(_predict(ready, path, top, output, taken))
+                except InputError as error:
+                    problem = str(error)
+            if problem is not None:
+                failed = True
+                click.echo(f"zoo: skipped {problem}", err=True)
+            elif not as_json:
+                _echo(results[-1])
     if as_json:
         echo_json(results)
     if failed:
