@@ -146,13 +146,12 @@ def _by_position(numbered: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _value(setting: str, text: str) -> Any:
     import json
+    from contextlib import suppress
 
     import yaml
 
-    try:
+    with suppress(ValueError):
         return json.loads(text)  # first, because to YAML 1e-3 is a word
-    except ValueError:
-        pass
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
