@@ -90,7 +90,10 @@ def test_list_prints_json(zoo: Zoo) -> None:
         "provider": "zoo-resnet",
         "qualified_name": "zoo-resnet:resnet50",
     }
-    assert not any(name.startswith("timm/") for name in components)
+    assert [name for name in components if name.startswith("timm/")] == ["timm/*"]
+    counted = components["timm/*"]
+    assert counted["count"] > 1000
+    assert counted.keys() - {"count"} == components["resnet50"].keys()
     asked_for = json.loads(printed(zoo("list", "timm/convnext_atto*", "--json")))
     assert [item["kind"] for item in asked_for] == ["backbone"] * len(asked_for)
     assert "timm/convnext_atto" in {item["name"] for item in asked_for}

@@ -43,15 +43,12 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
         kind, pattern = None, kind
     kind = _singular(kind)
     specs = list_components(kind, pattern)
-    if as_json:
-        echo_json([_spec_json(spec) for spec in specs])
-        return
-    rows = [_row(spec) for spec in specs]
     sources = registry.of_kind(kind).sources() if kind else registry.sources()
-    for source in sources:
-        row = _source_row(source, pattern)
-        if row:
-            rows.append(row)
+    counted = [row for source in sources if (row := _count(source, pattern))]
+    if as_json:
+        echo_json([_spec_json(spec) for spec in specs] + [_count_json(*row) for row in counted])
+        return
+    rows = [_row(spec) for spec in specs] + [_count_row(*row) for row in counted]
     if not rows:
         what = (
             f"component matches {pattern!r}"
@@ -76,17 +73,34 @@ def _row(spec: Spec) -> list[str]:
     return [name, spec.kind, spec.summary, channels, weights, spec.provider]
 
 
-def _source_row(source: Source, pattern: str | None) -> list[str] | None:
-    """Count the names of a source that is not listed name by name."""
+def _count(source: Source, pattern: str | None) -> tuple[Source, str, int] | None:
+    """Count the names of a source that is not listed name by name, under what lists them."""
     if pattern is not None and pattern.startswith(source.prefix):
         return None
     names = registry.source_names(source)
-    found = [name for name in names if pattern is None or fnmatchcase(name, pattern)]
-    if not found:
-        return None
-    shown = source.prefix + (pattern or "*")
-    what = f"{source.summary}: {len(found):,} names, zoo list '{shown}'"
+    count = sum(pattern is None or fnmatchcase(name, pattern) for name in names)
+    return (source, source.prefix + (pattern or "*"), count) if count else None
+
+
+def _count_row(source: Source, shown: str, count: int) -> list[str]:
+    what = f"{source.summary}: {count:,} names, zoo list '{shown}'"
     return [shown, source.kind, what, "–", "–", source.provider]
+
+
+def _count_json(source: Source, shown: str, count: int) -> dict[str, Any]:
+    """Give the count with the keys of a component, so that a script may read all rows alike."""
+    nothing: dict[str, list[str]] = {
+        key: [] for key in ("channels", "strides", "weights", "tags", "aliases")
+    }
+    return {
+        "name": shown,
+        "kind": source.kind,
+        "summary": source.summary,
+        **nothing,
+        "provider": source.provider,
+        "qualified_name": f"{source.provider}:{shown}",
+        "count": count,
+    }
 
 
 def _spec_json(spec: Spec) -> dict[str, Any]:
