@@ -89,7 +89,8 @@ def run_python(document: Path, folder: Path) -> None:
     blocks = PYTHON.findall(document.read_text(encoding="utf-8"))
     if blocks:
         settings = os.environ | {"HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
+        advice = "ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"  # torch's
+        command = [sys.executable, "-W", "error", "-W", advice, "-c", "\n".join(blocks)]
         subprocess.run(command, cwd=folder, env=settings, check=True, stdout=subprocess.DEVNULL)
 
 
