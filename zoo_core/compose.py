@@ -47,7 +47,7 @@ class _Weights:
     file: str | PathLike[str]
     source: str
     entry: WeightsEntry | None
-    layout: str | None
+    fetched: bool
 
 
 def compose(request: Request) -> MultitaskModel:
@@ -92,13 +92,15 @@ def _find_weights(request: Request) -> _Weights | None:
     part = request.recipe.backbone
     if request.weights is not None:
         entry = _entry_or_none(request)
-        return _Weights(file=request.weights, source=str(request.weights), entry=entry, layout=None)
+        return _Weights(
+            file=request.weights, source=str(request.weights), entry=entry, fetched=False
+        )
     if not request.pretrained and part.tag is None:
         return None
     entry = find_entry(part.spec, part.tag)
     revision = entry.revision or "main, unpinned"
     source = f"{entry.repository} ({revision})"
-    return _Weights(file=fetch(entry), source=source, entry=entry, layout=entry.layout)
+    return _Weights(file=fetch(entry), source=source, entry=entry, fetched=True)
 
 
 def _entry_or_none(request: Request) -> WeightsEntry | None:
@@ -202,7 +204,7 @@ def _load(model: MultitaskModel, weights: _Weights) -> None:
     report = load(
         model.backbone,
         weights.file,
-        weights.layout,
+        weights.entry.layout if weights.entry and weights.fetched else None,
         head=head,
         headless=headless,
         report_as="backbone.",
@@ -211,7 +213,8 @@ def _load(model: MultitaskModel, weights: _Weights) -> None:
     entry = weights.entry
     if entry is None:
         return
-    model.licence = entry.licence
+    if weights.fetched:
+        model.licence = entry.licence  # a local file may be anybody's
     filled = {fate.name for fate in model.load_report.loaded}
     same = model.num_classes_classification == entry.classes
     if entry.labels and same and "classifier.weight" in filled:
@@ -222,7 +225,7 @@ def _with_the_rest(model: MultitaskModel, report: LoadReport) -> LoadReport:
     """Give the report with every tensor of the model that the file had nothing for."""
     told = {fate.name for fate in (*report.loaded, *report.adapted, *report.random)}
     rest = tuple(
-        Fate(name, tensor.numel(), f"the file has nothing for the {name.partition('.')[0]}")
+        Fate(name, tensor.numel(), f"nothing in the file fits the {name.partition('.')[0]}")
         for name, tensor in model.state_dict().items()
         if name not in told
     )

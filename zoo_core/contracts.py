@@ -6,11 +6,14 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from zoo_core.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo_core.weights import LoadReport
 
 
 class ChannelSchedule(tuple[int, ...]):
@@ -109,6 +112,9 @@ class Backbone(Component):
         first_conv: The convolution, by its name in the weights, that sees the picture.
         classifier: The linear layer, by its name in the weights, that reads the pooled vector.
         left_out: Tensors of the weights that this backbone has no use for, each with the reason.
+
+    Attributes:
+        load_report: What became of the weights that its constructor loaded.
     """
 
     layouts: ClassVar[tuple[str, ...]] = ("timm",)
@@ -116,6 +122,7 @@ class Backbone(Component):
     first_conv: str | None = None
     classifier: str | None = None
     left_out: Mapping[str, str] = MappingProxyType({})
+    load_report: LoadReport | None = None
 
     @abstractmethod
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -132,7 +132,10 @@ def _part(piece: str, where: str, before: list[Part], registry: Registry) -> Par
             f"'@{match['levels']}' {where}: only an attention has levels, and {spec.name!r} is a "
             f"{spec.kind}"
         )
-    return Part(spec=spec, tag=match["tag"], levels=match["levels"] or "last")
+    levels = match["levels"] or "last"
+    if levels not in ("last", "all"):
+        levels = ",".join(map(str, sorted({int(level) for level in levels.split(",")})))
+    return Part(spec=spec, tag=match["tag"], levels=levels)
 
 
 def _component(name: str, where: str, kinds: tuple[str, ...], registry: Registry) -> Spec:
@@ -210,7 +213,12 @@ def with_options(
             raise OptionError(f"options for {name!r} in {recipe.canonical!r}: {problem}")
 
     def filled(part: Part, options: Mapping[str, Any] | None) -> Part:
-        merged = {**part.options, **(options or {}), **by_name.get(part.spec.name, {})}
+        by_role, by_own_name = dict(options or {}), by_name.get(part.spec.name, {})
+        for option in by_role.keys() & by_own_name.keys():
+            raise OptionError(
+                f"{part.spec.kind} {part.spec.name!r}: {option!r} is given by role and by name"
+            )
+        merged = {**part.options, **by_role, **by_own_name}
         check_options(part.spec, merged)
         return replace(part, options=merged)
 

@@ -5,7 +5,8 @@ After the simple feature pyramid of ViTDet (Li et al. 2022, https://arxiv.org/ab
 
 from __future__ import annotations
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from zoo_core.contracts import ChannelSchedule
 
@@ -14,18 +15,32 @@ def resampling_steps(schedule: ChannelSchedule) -> list[int]:
     """Give for each level how often to double (positive) or halve (negative) its resolution.
 
     Maps that all have one stride are spread around it, for four levels to a quarter, a half, one
-    and two times that stride; maps of several strides are a pyramid already and stay.
+    and two times that stride, though none finer than the picture; maps of several strides are a
+    pyramid already and stay.
     """
     levels = len(schedule)
     if levels == 1 or len(set(schedule.strides)) > 1:
         return [0] * levels
-    return [levels - 2 - level for level in range(levels)]
+    finest = schedule.strides[0].bit_length() - 1
+    return [min(finest, levels - 2 - level) for level in range(levels)]
+
+
+class _Halve(nn.Module):
+    """Takes the largest of each two by two values; a last odd row or column stands alone.
+
+    So does ``MaxPool2d(2, ceil_mode=True)``, which exports for even sizes or for odd ones only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        padded = F.pad(x, (0, width % 2, 0, height % 2), mode="constant", value=float("-inf"))
+        return F.max_pool2d(padded, 2)
 
 
 def resample(channels: int, step: int) -> nn.Module:
     """Give a layer that doubles or halves the resolution ``abs(step)`` times."""
     if step < 0:
-        return nn.Sequential(*[nn.MaxPool2d(2, ceil_mode=True) for _ in range(-step)])
+        return nn.Sequential(*[_Halve() for _ in range(-step)])
     layers: list[nn.Module] = []
     for _ in range(step):
         layers += [

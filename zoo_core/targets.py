@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from zoo_core.contracts import Attention, Backbone, BaseExplainer, ChannelSchedule, Decoder
-from zoo_core.errors import ContractError, OptionError, PluginError, ZooError
+from zoo_core.errors import ContractError, InputError, OptionError, PluginError, ZooError
 from zoo_core.grammar import WIRED, unknown_option
 from zoo_core.loader import CATCH, describe
 from zoo_core.spec import Spec
@@ -75,6 +75,10 @@ def construct(spec: Spec, options: Mapping[str, Any], **wired: Any) -> Any:
         wired = {name: value for name, value in wired.items() if name in accepted}
     try:
         component = cls(**{**spec.kwargs, **wired, **options})
+    except InputError as error:
+        if options:
+            raise OptionError(f"{who}: {error}") from error
+        raise
     except ZooError:
         raise
     except (ValueError, TypeError) as error:

@@ -44,7 +44,8 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
     Attributes:
         classifier: The classification head, ``None`` without one.
         recipe: What the model was composed from; ``None`` if it was put together by hand.
-        load_report: What became of pretrained weights; ``None`` if none were loaded.
+        load_report: What became of the weights that ``zoo.build`` loaded; ``None`` if it loaded
+            none. A backbone constructed with ``pretrained=True`` has a report of its own.
         preprocessing: How pictures become inputs; ``None`` if nothing was said.
         labels: Class names of each head that has them.
 
@@ -136,7 +137,8 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
 
     def _forward_batch(self, batch: Mapping[str, Any]) -> Tensor | dict[str, Tensor]:
         if "image" not in batch:
-            raise InputError(f"the batch has no 'image', only {', '.join(map(repr, batch))}")
+            has = ", ".join(map(repr, batch)) or "nothing"
+            raise InputError(f"the batch has no 'image', only {has}")
         label = batch.get("label") is not None
         mask = batch.get("mask") is not None
         if label and self.classifier is None:
@@ -269,10 +271,13 @@ def _placed(attention: Placement | None, schedule: ChannelSchedule) -> nn.Module
         if not isinstance(level, int) or not 1 <= level <= last:
             raise InputError(f"attention on level {level!r}; levels go from 1 to {last}")
         given = attention[level]
+        if not isinstance(given, nn.Module | Iterable):
+            raise ContractError(f"an attention must be a module, not {type(given).__name__}")
         modules = [given] if isinstance(given, nn.Module) else list(given)
         for module in modules:
             _check_attention(module, level, schedule)
-        placed[str(level)] = nn.Sequential(*modules)
+        if modules:
+            placed[str(level)] = nn.Sequential(*modules)
     return placed
 
 

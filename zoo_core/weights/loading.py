@@ -64,11 +64,14 @@ def load(
 def load_pretrained(backbone: Backbone, component: str, tag: str | None = None) -> LoadReport:
     """Fetch the weights of a component of the catalogue and fill a backbone with them.
 
+    The report stays with the backbone too, as ``load_report``.
+
     Raises:
         WeightsError: If there are none, or they cannot be fetched or loaded.
     """
     entry = find_entry(registry.backbones[component], tag)
-    return load(backbone, fetch(entry), entry.layout)
+    backbone.load_report = load(backbone, fetch(entry), entry.layout)
+    return backbone.load_report
 
 
 def classes_in(path: str | PathLike[str], backbone: Backbone) -> int | None:

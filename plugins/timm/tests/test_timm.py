@@ -24,7 +24,6 @@ from zoo_timm.sizes import Sizing, find_sizing, on_grid
 from zoo_timm.taps import choose_taps, lay_out
 from zoo_timm.weights import weights_entry
 
-
 # One a family, and one for each way of taking sizes.
 ARCHITECTURES = [
     "resnet18",

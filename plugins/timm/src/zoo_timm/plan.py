@@ -69,7 +69,7 @@ def make_plan(name: str, in_channels: int, image_size: Size | None) -> Plan:
     native = (height, width)
     twin = _settled(twin, native)
     sizing = find_sizing(twin.map_sizes, twin.strides, native)
-    if sizing is None:
+    if sizing is None or _is_tied_to_size(twin, native):
         twin, size = _made_to_measure(twin, native, image_size)
         sizing = Sizing(fixed=size, on_grid=False)
     else:
@@ -110,6 +110,25 @@ def _settled(twin: Twin, native: Size) -> Twin:
             return candidate
     twin.maps(rounded)
     return twin
+
+
+def _is_tied_to_size(twin: Twin, native: Size) -> bool:
+    """Tell whether parameters depend on the size that a model is made for.
+
+    Such a model may seem to run at other sizes on the meta device, where indices out of range go
+    unnoticed. Models with a switch for other sizes resample those parameters.
+    """
+    if not twin.has_argument("img_size") or any(key in twin.options for key in _FLEXIBLE):
+        return False
+    try:
+        other = twin.made_for((2 * native[0], 2 * native[1]))
+    except InputError:
+        return False
+
+    def shapes(one: Twin) -> list[tuple[int, ...]]:
+        return [tuple(parameter.shape) for parameter in one.model.parameters()]
+
+    return shapes(other) != shapes(twin)
 
 
 def _made_to_measure(twin: Twin, native: Size, image_size: Size | None) -> tuple[Twin, Size]:
