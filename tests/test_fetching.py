@@ -57,6 +57,7 @@ print(json.dumps({
     "share": model.load_report.share,
     "sum": float(model.backbone.conv1.weight.double().sum()),
     "alone": float(alone.conv1.weight.double().sum()),
+    "alone_share": alone.load_report.share,
     "size": model.preprocessing.size,
     "licence": model.licence,
 }))
@@ -75,6 +76,7 @@ def test_pretrained_fetches_once_and_then_works_offline(
         "share": 1.0,
         "sum": truth,
         "alone": truth,
+        "alone_share": 1.0,
         "size": [224, 224],
         "licence": "apache-2.0",
     }

@@ -100,6 +100,13 @@ def test_every_parameter_of_a_composition_is_trained(recipe: str, classes: dict[
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+def test_no_attention_is_no_attention() -> None:
+    for nothing in ([], {}, {4: []}):
+        model = MultitaskModel(CNNBackbone(18), nothing, num_classes_classification=2)
+        assert not model.attends_last
+        assert not model.attention
+
+
 def test_attention_stands_on_any_level_and_in_a_row() -> None:
     rows = {2: CBAM(128), 4: [CBAM(512), CBAM(512, reduction=8)]}
     model = MultitaskModel(**parts(attention=rows)).eval()
@@ -205,19 +212,25 @@ def test_it_compiles_whole(both: MultitaskModel) -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe",
-    ["resnet18", "resnet18+cbam+unet", "timm/resnet18+unet", "timm/efficientnet_lite0+unet"],
+    ("recipe", "least"),
+    [
+        ("resnet18", 33),
+        ("resnet18+cbam+unet", 33),
+        ("timm/resnet18+unet", 33),
+        ("timm/efficientnet_lite0+unet", 33),
+        ("timm/vit_tiny_patch16_224+unet", 64),
+    ],
 )
-def test_it_exports_with_dynamic_batch_and_size(recipe: str) -> None:
+def test_it_exports_with_dynamic_batch_and_size(recipe: str, least: int) -> None:
     model = zoo.build(recipe, seed=0).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
-    height = torch.export.Dim("height", min=33, max=2048)
-    width = torch.export.Dim("width", min=33, max=2048)
+    height = torch.export.Dim("height", min=least, max=2048)
+    width = torch.export.Dim("width", min=least, max=2048)
     program = torch.export.export(
         model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=({0: batch, 2: height, 3: width},)
     )
     exported = program.module()
-    for size in [(1, 3, 64, 64), (3, 3, 65, 131), (2, 3, 33, 224)]:
+    for size in [(1, 3, 64, 64), (3, 3, 65, 131), (2, 3, least, 224)]:
         images = torch.randn(size)
         with torch.no_grad():
             found, expected = exported(images), model(images)

@@ -148,6 +148,37 @@ def test_a_foreign_module_is_refused_before_anything_is_written(
     assert not (tmp_path / "saved").exists()
 
 
+def test_a_part_that_was_changed_is_refused(tmp_path: Path) -> None:
+    model = MultitaskModel(CNNBackbone(18), num_classes_classification=2)
+    model.classifier = nn.Linear(512, 7)
+    with pytest.raises(SavedModelError) as caught:
+        model.save_pretrained(tmp_path / "saved")
+    assert "a part was changed after it was constructed" in str(caught.value)
+    assert "classifier." in str(caught.value)
+    assert not (tmp_path / "saved").exists()
+
+
+def test_what_has_no_values_or_no_folder_is_refused(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        empty = zoo.build("resnet18")
+    with pytest.raises(SavedModelError, match="is on the meta device and has no values to save"):
+        empty.save_pretrained(tmp_path / "saved")
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(SavedModelError, match="is a file; a model is saved to a folder"):
+        zoo.build("resnet18").save_pretrained(file)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_unknown_options_of_loading_are_refused(saved: Path) -> None:
+    with pytest.raises(SavedModelError, match="has no option 'num_classes_classification'"):
+        MultitaskModel.from_pretrained(saved, num_classes_classification=7)
+    with pytest.raises(SavedModelError, match=r"config\.json is a file; a saved model is a folder"):
+        MultitaskModel.from_pretrained(saved / "config.json")
+    with pytest.raises(SavedModelError, match="an empty path: there is no such folder"):
+        MultitaskModel.from_pretrained("")
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     zoo.build("resnet18", seed=0, num_classes_classification=2).save_pretrained(tmp_path)
@@ -174,6 +205,14 @@ def change(folder: Path, **changes: Any) -> None:
          "'zoo-gone:net'; 'zoo list' shows what there is (saved with zoo-resnet 0.1.0)"),
         ({"options": {}}, "config.json is damaged: KeyError: 'attention'"),
         ({"classes": {"classification": 3, "segmentation": 0}}, "does not fit the model"),
+        ({"labels": {"classification": ["a"]}}, "1 labels for 2 classes of classification"),
+        ({"picture": {"channels": 3, "size": [1, 2, 3]}}, "picture.size is [1, 2, 3]"),
+        ({"preprocessing": {"size": [1, 2], "crop": 1, "crop_mode": "center", "mean": "abc",
+                            "std": [1], "interpolation": "bilinear"}}, "preprocessing is {"),
+        ({"options": {"backbone": {"pretrained": True}, "attention": [], "decoder": {}}},
+         "backbone 'resnet18': 'pretrained' is set for the whole model"),
+        ({"options": {"backbone": {}, "attention": [{}], "decoder": {}}}, "is damaged: ValueError"),
+        ({"recipe": "nonsense", "plugins": [1]}, "saved with plugins that it does not tell"),
     ],
 )  # fmt: skip
 def test_a_changed_configuration_is_refused(

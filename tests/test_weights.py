@@ -85,7 +85,8 @@ def test_the_model_report_names_every_tensor_once(file: Path) -> None:
     ]
     assert sorted(named) == sorted(model.state_dict())
     reasons = {fate.name: fate.reason for fate in report.dropped}
-    assert reasons["fc.weight"] == "it is [1000, 512], and the head has [10, 512]"
+    assert reasons["fc.weight"] == "fc.weight is [1000, 512], and the head has [10, 512]"
+    assert reasons["fc.bias"] == reasons["fc.weight"]
 
 
 def test_the_head_is_filled_when_the_classes_agree(file: Path, tensors: dict[str, Tensor]) -> None:
@@ -99,6 +100,30 @@ def test_the_head_is_filled_when_the_classes_agree(file: Path, tensors: dict[str
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(images), reference(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"fc__bias": None}, "fc.bias is in the model but not in the file"),
+        ({"fc__more": torch.zeros(2)}, "fc.more is in the file but not in the model"),
+        ({"fc__bias": torch.zeros(1000, dtype=torch.int64)}, "fc.bias is torch.int64 in the file"),
+    ],
+)
+def test_a_classifier_is_taken_whole_or_not_at_all(
+    changes: dict[str, Any], problem: str, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "half.safetensors"
+    save_file(changed(tensors, **changes), path)
+    with pytest.raises(WeightsError) as caught:
+        zoo.build("resnet18", weights=path)
+    assert str(caught.value) == f"{path}: does not fit CNNBackbone: {problem}"
+
+
+def test_a_local_file_is_under_nobodys_licence(file: Path) -> None:
+    model = zoo.build("resnet18", weights=file)
+    assert model.licence is None
+    assert model.preprocessing == find_entry(zoo.registry.backbones["resnet18"]).preprocessing
 
 
 def test_parts_without_weights_start_the_same_with_and_without_weights(file: Path) -> None:

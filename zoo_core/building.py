@@ -59,7 +59,10 @@ def build(
         WeightsError: If weights cannot be found, fetched or matched.
         ContractError: If a component does not do what its kind must.
     """
+    if not isinstance(recipe, str):
+        raise OptionError(f"a recipe is text such as 'resnet50+cbam+unet', not {recipe!r}")
     _check_keywords(parts)
+    _check_options(backbone=backbone, decoder=decoder)
     classes = {
         "num_classes_classification": num_classes_classification,
         "num_classes_segmentation": num_classes_segmentation,
@@ -67,9 +70,12 @@ def build(
     for name, value in classes.items():
         _check_whole(name, value, least=0)
     _check_whole("in_channels", in_channels, least=1)
-    height_and_width = image_size if isinstance(image_size, tuple | list) else (image_size,)
-    for side in height_and_width:
+    if isinstance(image_size, tuple | list) and len(image_size) != 2:
+        raise InputError(f"image_size is one side, or height and width, not {image_size!r}")
+    for side in image_size if isinstance(image_size, tuple | list) else (image_size,):
         _check_whole("image_size", side, least=1)
+    if seed is not None and not isinstance(seed, int):
+        raise InputError(f"seed must be a whole number, not {seed!r}")
     full = with_options(
         parse(recipe, registry),
         backbone=backbone,
@@ -109,6 +115,12 @@ def _check_heads(recipe: Recipe, classification: int | None, segmentation: int |
             f"the model has no head: in {name!r} num_classes_classification (--classes) is 0, and "
             f"{second}"
         )
+
+
+def _check_options(**roles: object) -> None:
+    for role, options in roles.items():
+        if options is not None and not isinstance(options, Mapping):
+            raise OptionError(f"{role}= takes the options of the {role} as a dict, not {options!r}")
 
 
 def _check_keywords(parts: Mapping[str, object]) -> None:

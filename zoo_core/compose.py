@@ -51,6 +51,17 @@ class _Weights:
 
 
 def compose(request: Request) -> MultitaskModel:
+    """Assemble a model, and tell the plugins of it.
+
+    Raises:
+        ZooError: As ``zoo.build`` says.
+    """
+    model = assemble(request)
+    _announce(model, request.recipe)
+    return model
+
+
+def assemble(request: Request) -> MultitaskModel:
     """Build the parts, put them together, load weights, and prove that the parts fit.
 
     Raises:
@@ -84,7 +95,6 @@ def compose(request: Request) -> MultitaskModel:
     check_parts(model, recipe)
     if weights is not None:
         _load(model, weights)
-    _announce(model, recipe)
     return model
 
 

@@ -195,7 +195,11 @@ def with_options(
             f"{recipe.canonical!r} has {len(recipe.attention)} attentions; give a list with the "
             f"options of each, or address one by its name"
         )
+    if attention is not None and not isinstance(attention, Iterable):
+        raise OptionError(f"attention= takes a dict of options, or a list of them: {attention!r}")
     attentions = [attention] if isinstance(attention, Mapping) else list(attention or ())
+    if not all(isinstance(options, Mapping) for options in attentions):
+        raise OptionError(f"attention= takes a dict of options, or a list of them: {attention!r}")
     if len(attentions) > len(recipe.attention):
         raise OptionError(
             f"options for {len(attentions)} attentions, but {recipe.canonical!r} has "

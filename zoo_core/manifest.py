@@ -10,6 +10,7 @@ from typing import Final
 
 LAYOUTS: Final = ("timm", "torchvision", "hf-vit", "hf-dinov2", "hf-clip", "openai-clip")
 INTERPOLATIONS: Final = ("nearest", "bilinear", "bicubic")
+CROP_MODES: Final = ("center", "squash", "border")
 LABELS: Final = ("imagenet-1k",)
 
 
@@ -20,6 +21,9 @@ class Preprocessing:
     Attributes:
         size: Height and width of the input in pixels.
         crop: Share of the resized picture's shorter side that the centred crop keeps.
+        crop_mode: How the picture is resized before that: ``center`` keeps its proportions and
+            covers the input, ``squash`` gives up the proportions, and ``border`` keeps them and
+            fits all of the picture in, with the mean colour around it.
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
         mean: Mean of each channel, for values from 0 to 1.
         std: Standard deviation of each channel, for values from 0 to 1.
@@ -27,6 +31,7 @@ class Preprocessing:
 
     size: tuple[int, int] = (224, 224)
     crop: float = 0.875
+    crop_mode: str = "center"
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)

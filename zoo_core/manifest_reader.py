@@ -13,6 +13,7 @@ from yaml import Event, MappingNode, Node, ScalarNode, SequenceNode
 
 from zoo_core.errors import RegistryError
 from zoo_core.manifest import (
+    CROP_MODES,
     INTERPOLATIONS,
     LABELS,
     LAYOUTS,
@@ -167,6 +168,7 @@ class Reader:
             {
                 "size": self._pair,
                 "crop": self._number,
+                "crop_mode": self._choice(*CROP_MODES),
                 "interpolation": self._choice(*INTERPOLATIONS),
                 "mean": self._numbers,
                 "std": self._numbers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,16 +58,18 @@ def read_picture(path: Path, channels: int = 3) -> Image.Image:
 
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
     """Scale 16-bit grey, which Pillow would cut off at 255, to 8 bits."""
-    if picture.mode == "F":
-        raise ValueError("floating-point values have no agreed scale; save it with 8 or 16 bits")
-    if not picture.mode.startswith("I"):
+    if picture.mode in ("F", "I"):
+        raise ValueError(
+            "floating-point and 32-bit values have no agreed scale; save it with 8 or 16 bits"
+        )
+    if not picture.mode.startswith("I;16"):
         return picture
     values = np.asarray(picture).astype(np.float64) / 257
     return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
 
 
 def resize(picture: Image.Image, preprocessing: Preprocessing, crop: float) -> Image.Image:
-    """Resize a picture so that it just covers the model's input divided by ``crop``.
+    """Resize a picture as its crop mode says, for an input that is ``crop`` of the result.
 
     Sizes are rounded as timm rounds them: one pixel more would shift the centre that is cut out.
 
@@ -80,8 +83,11 @@ def resize(picture: Image.Image, preprocessing: Preprocessing, crop: float) -> I
         )
     height, width = (math.floor(side / crop) for side in preprocessing.size)
     size = [height]
-    if height != width:
-        ratio = min(picture.height / height, picture.width / width)
+    if preprocessing.crop_mode == "squash":
+        size = [height, width]
+    elif preprocessing.crop_mode == "border" or height != width:
+        choose = max if preprocessing.crop_mode == "border" else min
+        ratio = choose(picture.height / height, picture.width / width)
         size = [round(picture.height / ratio), round(picture.width / ratio)]
     resized: Image.Image = F.resize(picture, size, InterpolationMode(preprocessing.interpolation))
     return resized
@@ -96,13 +102,27 @@ def to_tensor(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
 
 def prepare(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Give the centre of a picture as classifiers take it: ``[C, H, W]``."""
-    resized = resize(picture, preprocessing, preprocessing.crop)
+    resized = _bordered(resize(picture, preprocessing, preprocessing.crop), preprocessing)
     return to_tensor(F.center_crop(resized, list(preprocessing.size)), preprocessing)
 
 
+def _bordered(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Surround a picture that is smaller than the input with the mean colour."""
+    height, width = preprocessing.size
+    down, across = max(0, height - picture.height), max(0, width - picture.width)
+    if not down and not across:
+        return picture
+    padding = [across // 2, down // 2, (across + 1) // 2, (down + 1) // 2]
+    fill = [round(255 * mean) for mean in preprocessing.mean]
+    padded: Image.Image = F.pad(picture, padding, fill=fill)
+    return padded
+
+
 def prepare_whole(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
-    """Give all of a picture for segmentation: ``[C, H, W]``, no side below the input's."""
-    return to_tensor(resize(picture, preprocessing, 1.0), preprocessing)
+    """Give all of a picture, in its proportions, for segmentation: ``[C, H, W]``."""
+    return to_tensor(
+        resize(picture, replace(preprocessing, crop_mode="center"), 1.0), preprocessing
+    )
 
 
 def paint(picture: Image.Image, mask: NDArray[np.integer], opacity: float = 0.5) -> Image.Image:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from huggingface_hub import ModelCard, ModelCardData, constants, hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
@@ -18,11 +19,11 @@ from torch import nn
 
 from zoo_core._version import __version__
 from zoo_core.catalogue import registry
-from zoo_core.compose import Request, compose
+from zoo_core.compose import Request, assemble, compose
 from zoo_core.contracts import ChannelSchedule, Component
 from zoo_core.errors import SavedModelError, ZooError
-from zoo_core.grammar import WIRED, Part, Recipe, parse
-from zoo_core.manifest import Preprocessing
+from zoo_core.grammar import WIRED, Part, Recipe, check_options, parse
+from zoo_core.manifest import CROP_MODES, INTERPOLATIONS, Preprocessing
 from zoo_core.models.multitask import MultitaskModel
 from zoo_core.spec import Spec
 from zoo_core.targets import resolve
@@ -206,8 +207,10 @@ def check_name(name: str) -> None:
     Raises:
         SavedModelError: If it cannot be the name of a repository.
     """
+    if Path(name).is_file():
+        raise SavedModelError(f"{name} is a file; a saved model is a folder")
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise SavedModelError(f"{name}: there is no such folder")
+        raise SavedModelError(f"{name or 'an empty path'}: there is no such folder")
 
 
 @contextmanager
@@ -236,7 +239,11 @@ def _read_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def from_config(config: Mapping[str, Any], where: str) -> MultitaskModel:
+def from_config(
+    config: Mapping[str, Any],
+    where: str,
+    build: Callable[[Request], MultitaskModel] = compose,
+) -> MultitaskModel:
     """Build the model that a configuration describes, with initial weights.
 
     Raises:
@@ -245,6 +252,8 @@ def from_config(config: Mapping[str, Any], where: str) -> MultitaskModel:
     try:
         recipe = _with_saved_options(parse(config["recipe"], registry), config["options"])
         size = config["picture"]["size"]
+        if isinstance(size, list) and len(size) != 2:
+            raise SavedModelError(f"{CONFIG} is damaged: picture.size is {size}")
         request = Request(
             recipe=recipe,
             num_classes_classification=config["classes"]["classification"],
@@ -253,40 +262,98 @@ def from_config(config: Mapping[str, Any], where: str) -> MultitaskModel:
             image_size=tuple(size) if isinstance(size, list) else size,
             seed=0,
         )
-        model = compose(request)
+        model = build(request)
         model.labels = {head: tuple(names) for head, names in config["labels"].items()}
+        for head, names in model.labels.items():
+            if len(names) != config["classes"][head]:
+                raise SavedModelError(
+                    f"{CONFIG} is damaged: {len(names)} labels for {config['classes'][head]} "
+                    f"classes of {head}"
+                )
         shown = config["preprocessing"]
         model.preprocessing = _preprocessing(shown) if shown else None
         model.licence = config["licence"]
         model.recipe = recipe
     except ZooError as error:
-        wanted = ", ".join(f"{name} {v}" for name, v in config.get("plugins", {}).items())
-        raise SavedModelError(f"{where}: {error} (saved with {wanted})") from error
-    except (KeyError, TypeError, AttributeError) as error:
+        raise SavedModelError(f"{where}: {error} (saved with {_wanted(config)})") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SavedModelError(
             f"{where}: {CONFIG} is damaged: {type(error).__name__}: {error}"
         ) from error
     return model
 
 
+def _wanted(config: Mapping[str, Any]) -> str:
+    plugins = config.get("plugins")
+    if not isinstance(plugins, dict):
+        return "plugins that it does not tell"
+    return ", ".join(f"{name} {version}" for name, version in plugins.items())
+
+
+# Arguments that the composition gives, and that a model put together by hand may have otherwise.
+_OWN_WIRING: Final = {"backbone": {"pooled"}, "attention": set(), "decoder": {"backbone_channels"}}
+
+
 def _with_saved_options(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
+    def filled(part: Part, given: Mapping[str, Any]) -> Part:
+        own = _OWN_WIRING[part.spec.kind]
+        check_options(part.spec, {key: value for key, value in given.items() if key not in own})
+        return replace(part, options=dict(given))
+
     attention = zip(recipe.attention, options["attention"], strict=True)
     decoder = recipe.decoder
     return Recipe(
-        backbone=replace(recipe.backbone, options=options["backbone"]),
-        attention=tuple(replace(part, options=given) for part, given in attention),
-        decoder=replace(decoder, options=options["decoder"]) if decoder else None,
+        backbone=filled(recipe.backbone, options["backbone"]),
+        attention=tuple(filled(part, given) for part, given in attention),
+        decoder=filled(decoder, options["decoder"]) if decoder else None,
     )
 
 
 def _preprocessing(saved: Mapping[str, Any]) -> Preprocessing:
+    height, width = saved["size"]
+    numbers = (height, width, saved["crop"], *saved["mean"], *saved["std"])
+    known = saved["interpolation"] in INTERPOLATIONS and saved["crop_mode"] in CROP_MODES
+    if not known or not all(isinstance(number, int | float) for number in numbers):
+        raise SavedModelError(f"{CONFIG} is damaged: preprocessing is {dict(saved)}")
     return Preprocessing(
-        size=tuple(saved["size"]),
+        size=(height, width),
         crop=saved["crop"],
+        crop_mode=saved["crop_mode"],
         interpolation=saved["interpolation"],
         mean=tuple(saved["mean"]),
         std=tuple(saved["std"]),
     )
+
+
+def check_savable(model: MultitaskModel, folder: Path) -> None:
+    """Refuse before anything is written what could not be loaded again.
+
+    Raises:
+        SavedModelError: If a part is foreign or was changed after it was constructed, the model
+            is on the meta device, or the folder is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise SavedModelError(f"{folder} is a file; a model is saved to a folder")
+    config = to_config(model)
+    if any(tensor.is_meta for tensor in model.state_dict().values()):
+        raise SavedModelError("the model is on the meta device and has no values to save")
+    with torch.device("meta"):
+        again = from_config(config, "the model", assemble)
+    shapes = [
+        {name: tuple(tensor.shape) for name, tensor in one.state_dict().items()}
+        for one in (model, again)
+    ]
+    for name in shapes[0].keys() | shapes[1].keys():
+        here, there = (shape.get(name) for shape in shapes)
+        if here != there:
+            raise SavedModelError(
+                f"{name} is {_shape(here)}, and {_shape(there)} in the model that its recipe "
+                f"{config['recipe']!r} builds: a part was changed after it was constructed"
+            )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "not there" if shape is None else str(list(shape))
 
 
 def model_card(model: MultitaskModel) -> ModelCard:
@@ -295,9 +362,7 @@ def model_card(model: MultitaskModel) -> ModelCard:
     data = ModelCardData(
         license=model.licence,
         library_name="zoo-core",
-        tags=["zoo", "image-classification"]
-        if model.classifier is not None
-        else ["zoo", "image-segmentation"],
+        tags=["zoo", *(f"image-{head}" for head, count in config["classes"].items() if count)],
     )
     heads = ", ".join(
         f"{head} of {count} classes" for head, count in config["classes"].items() if count

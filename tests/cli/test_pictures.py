@@ -23,6 +23,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @pytest.mark.parametrize("name", ["chelsea", "coffee", "rocket", "astronaut"])
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
 @pytest.mark.parametrize(
     ("size", "crop", "interpolation"),
     [
@@ -35,7 +36,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ],
 )
 def test_a_photograph_is_prepared_as_timm_does(
-    name: str, size: tuple[int, int], crop: float, interpolation: str
+    name: str, size: tuple[int, int], crop: float, interpolation: str, crop_mode: str
 ) -> None:
     photo = Image.fromarray(getattr(data, name)())
     config: dict[str, Any] = {
@@ -43,11 +44,19 @@ def test_a_photograph_is_prepared_as_timm_does(
         "std": STD,
         "interpolation": interpolation,
         "crop_pct": crop,
+        "crop_mode": crop_mode,
     }
     theirs = timm.data.create_transform(input_size=(3, *size), is_training=False, **config)(photo)
     ours = prepare(
         photo,
-        Preprocessing(size=size, crop=crop, interpolation=interpolation, mean=MEAN, std=STD),
+        Preprocessing(
+            size=size,
+            crop=crop,
+            crop_mode=crop_mode,
+            interpolation=interpolation,
+            mean=MEAN,
+            std=STD,
+        ),
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
@@ -162,7 +171,9 @@ def test_decompression_bombs_are_refused(side: int, tmp_path: Path) -> None:
 def test_numbers_without_a_scale_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "depth.tiff"
     Image.fromarray(np.random.default_rng(0).random((8, 8), np.float32)).save(file)
-    with pytest.raises(InputError, match=r"depth.tiff: .* floating-point values have no agreed"):
+    with pytest.raises(
+        InputError, match=r"depth.tiff: .* floating-point and 32-bit values have no agreed"
+    ):
         read_picture(file)
 
 

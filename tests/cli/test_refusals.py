@@ -135,12 +135,18 @@ def test_settings_by_role_and_by_position_do_not_mix(zoo: Zoo, one_error: OneErr
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("cbam.reduction=zz", "reduction of CBAM must be a positive whole number, not 'zz'"),
-        ("backbone.output_stride=7", "output_stride must be 8, 16 or 32, not 7"),
+        (
+            "cbam.reduction=zz",
+            "attention zoo-cbam:cbam: reduction of CBAM must be a positive whole number, not 'zz'",
+        ),
+        (
+            "backbone.output_stride=7",
+            "backbone zoo-resnet:resnet18: output_stride must be 8, 16 or 32, not 7",
+        ),
     ],
 )
 def test_values_that_a_part_cannot_take(setting: str, expected: str, invoke: Invoke) -> None:
-    result = invoke("build", "resnet18+cbam+unet", "--set", setting, code=1)
+    result = invoke("build", "resnet18+cbam+unet", "--set", setting, code=2)
     assert result.output == f"Error: {expected}\n"
 
 

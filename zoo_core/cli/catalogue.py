@@ -49,13 +49,11 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
         echo_json([_spec_json(spec) for spec in specs] + [_count_json(*row) for row in counted])
         return
     rows = [_row(spec) for spec in specs] + [_count_row(*row) for row in counted]
+    if not rows and pattern is not None:
+        raise UsageError(f"no component matches {pattern!r}; 'zoo list' shows what there is")
     if not rows:
-        what = (
-            f"component matches {pattern!r}"
-            if pattern is not None
-            else f"plugin gives components of kind {kind}"
-        )
-        raise UsageError(f"no {what}; 'zoo list' shows what there is")
+        click.echo(f"zoo: no installed plugin gives components of kind {kind}", err=True)
+        return
     echo_table(["name", "kind", "what it is", "channels", "weights", "provider"], rows)
 
 

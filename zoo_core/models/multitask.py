@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor, nn
 
 from zoo_core.contracts import Backbone, ChannelSchedule, Decoder
-from zoo_core.errors import ContractError, InputError
+from zoo_core.errors import ContractError, InputError, SavedModelError
 
 if TYPE_CHECKING:
     from zoo_core.grammar import Recipe
@@ -196,11 +197,12 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         huggingface-hub's ``ModelHubMixin.save_pretrained``.
 
         Raises:
-            SavedModelError: If a part is a module that no plugin gives; nothing is written then.
+            SavedModelError: If a part is a module that no plugin gives, or was changed after it
+                was constructed; nothing is written then.
         """
-        from zoo_core.saving import to_config
+        from zoo_core.saving import check_savable
 
-        to_config(self)
+        check_savable(self, Path(save_directory))
         return super().save_pretrained(Path(save_directory), **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -223,7 +225,11 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         from zoo_core.saving import check_name, hub_errors
 
         name = str(pretrained_model_name_or_path)
-        if Path(name).is_dir():
+        known = inspect.signature(ModelHubMixin.from_pretrained).parameters
+        for option in options:
+            if option not in known or option == "model_kwargs":
+                raise SavedModelError(f"from_pretrained has no option {option!r}")
+        if name and Path(name).is_dir():
             return cls._from_pretrained(model_id=name)
         check_name(name)
         with hub_errors(name):

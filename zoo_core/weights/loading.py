@@ -84,7 +84,8 @@ def classes_in(path: str | PathLike[str], backbone: Backbone) -> int | None:
         name = f"{backbone.classifier}.weight"
         if backbone.classifier is None or name not in tensors.keys():  # noqa: SIM118
             return None
-        return int(tensors.get_slice(name).get_shape()[0])
+        shape = tensors.get_slice(name).get_shape()
+        return int(shape[0]) if shape else None
 
 
 @contextmanager
@@ -131,6 +132,7 @@ class _Plan:
         self.loaded: list[Fate] = []
         self.adapted: list[Fate] = []
         self.dropped: list[Fate] = []
+        self.heads: dict[str, Tensor] = {}
         if any(tensor.is_meta for tensor in self.state.values()):
             raise WeightsError(f"{file}: {self.what} is on the meta device and cannot be filled")
 
@@ -140,7 +142,7 @@ class _Plan:
             del self.missing[key]
             self.fill(key, name, tensor)
         elif self.classifier is not None and name.startswith(f"{self.classifier}."):
-            self.fill_head(name, tensor)
+            self.heads[name] = tensor
         elif name in self.left_out:
             self.drop(name, tensor, self.left_out[name])
         else:
@@ -162,22 +164,46 @@ class _Plan:
                 f"{name} is {list(tensor.shape)} in the file and {list(target.shape)} here"
             )
 
-    def fill_head(self, name: str, tensor: Tensor) -> None:
-        if self.head is None:
-            self.drop(name, tensor, self.headless)
+    def fill_head(self) -> None:
+        """Fill the head from the file's classifier, or drop that whole, with the reason."""
+        if not self.heads:
             return
-        target = self.head.state_dict().get(name.rpartition(".")[2])
-        if target is None or target.numel() != tensor.numel() or target.shape[0] != tensor.shape[0]:
-            here = "no such tensor" if target is None else str(list(target.shape))
-            self.drop(name, tensor, f"it is {list(tensor.shape)}, and the head has {here}")
+        own = self.head.state_dict() if self.head is not None else {}
+        wanted = {f"{self.classifier}.{key}": target for key, target in own.items()}
+        for name, tensor in self.heads.items():
+            if not tensor.is_floating_point():
+                self.problems.append(f"{name} is {tensor.dtype} in the file")
+            elif name.removeprefix(f"{self.classifier}.") not in ("weight", "bias"):
+                self.problems.append(f"{name} is in the file but not in the model")
+        if self.head is not None and self.heads.keys() != wanted.keys():
+            missing = sorted(wanted.keys() - self.heads.keys())
+            self.problems += [f"{name} is in the model but not in the file" for name in missing]
+        if self.problems:
             return
-        self.copies.append((target, tensor.reshape(target.shape)))
-        self.loaded.append(Fate(f"classifier.{name.rpartition('.')[2]}", target.numel()))
+        reason = self.headless
+        if self.head is not None:
+            differ = [
+                name
+                for name in sorted(self.heads, reverse=True)  # the weight tells more than the bias
+                if not _same_but_for_ones(self.heads[name], wanted[name])
+            ]
+            if not differ:
+                for name, tensor in self.heads.items():
+                    self.copies.append((wanted[name], tensor.reshape(wanted[name].shape)))
+                    key = name.removeprefix(f"{self.classifier}.")
+                    self.loaded.append(Fate(f"classifier.{key}", tensor.numel()))
+                return
+            first = self.heads[differ[0]]
+            here = list(wanted[differ[0]].shape)
+            reason = f"{differ[0]} is {list(first.shape)}, and the head has {here}"
+        for name, tensor in self.heads.items():
+            self.drop(name, tensor, reason)
 
     def drop(self, name: str, tensor: Tensor, reason: str) -> None:
         self.dropped.append(Fate(name, tensor.numel(), reason))
 
     def execute(self) -> LoadReport:
+        self.fill_head()
         counters = [key for key in self.missing if key.endswith(_COUNTER)]
         lost = [key for key in self.missing if key not in counters]
         self.problems += [f"{key} is in the model but not in the file" for key in lost]
@@ -196,6 +222,11 @@ class _Plan:
             random=tuple(Fate(self.report_as + key, 1, _COUNTS) for key in counters),
             dropped=tuple(self.dropped),
         )
+
+
+def _same_but_for_ones(tensor: Tensor, target: Tensor) -> bool:
+    """Whether a 1×1 convolution's weight, say, is this linear layer's."""
+    return tensor.numel() == target.numel() and tensor.shape[: target.dim()] == target.shape
 
 
 def _differ_in_input(tensor: Tensor, target: Tensor) -> bool:

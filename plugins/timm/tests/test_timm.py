@@ -237,6 +237,13 @@ def test_what_is_left_out_is_told() -> None:
     assert backbone.classifier == "classifier"
 
 
+def test_a_model_of_one_size_is_known_even_where_meta_tensors_do_not_show_it() -> None:
+    backbone = TimmBackbone("mvitv2_tiny").eval()
+    with torch.no_grad():
+        maps = backbone(torch.randn(1, 3, 256, 250))
+    assert [tapped.shape[-2:] for tapped in maps] == [(64, 63), (32, 32), (16, 16), (8, 8)]
+
+
 def test_a_stem_for_rgb_only_gets_its_three_channels() -> None:
     with torch.device("meta"), torch.no_grad():
         backbone = TimmBackbone("csatv2", in_channels=4).eval()
@@ -350,6 +357,8 @@ def test_weights_are_described_as_timm_does() -> None:
     assert (entry.revision, entry.sha256) == (None, None)
     assert entry.preprocessing.size == (224, 224)
     assert (entry.preprocessing.crop, entry.preprocessing.interpolation) == (0.875, "bilinear")
+    squashed = weights_entry("coat_lite_medium_384", "in1k").preprocessing
+    assert (entry.preprocessing.crop_mode, squashed.crop_mode) == ("center", "squash")
 
 
 def test_the_default_weights_are_those_of_the_first_tag() -> None:

@@ -65,6 +65,14 @@ def test_a_vits_maps_become_a_pyramid_but_a_cnns_stay() -> None:
     assert upsamplings(ChannelSchedule(*SCHEDULES["cnn"])) == 0
 
 
+def test_a_pyramid_is_never_finer_than_the_picture() -> None:
+    schedule = ChannelSchedule([8] * 12, [16] * 12)
+    decoder = UNetDecoder(schedule, 2, decoder_channels=(8,)).eval()
+    shapes = [skip(torch.zeros(1, 8, 4, 4)).shape[-1] for skip in decoder.skips]
+    assert max(shapes) == 64
+    assert decoder(maps_of(schedule, (64, 64)), output_size=(64, 64)).shape == (2, 2, 64, 64)
+
+
 def test_plain_channels_mean_strides_from_4() -> None:
     decoder = UNetDecoder([8, 16, 24, 32], 21).eval()
     maps = maps_of(ChannelSchedule([8, 16, 24, 32]), (64, 96))

@@ -54,6 +54,8 @@ class CNNBackbone(Backbone):
             raise InputError(f"depth must be one of {', '.join(map(str, _BLOCKS))}, not {depth!r}")
         if output_stride not in (8, 16, 32):
             raise InputError(f"output_stride must be 8, 16 or 32, not {output_stride!r}")
+        if not isinstance(in_channels, int) or in_channels < 1:
+            raise InputError(f"in_channels must be a positive whole number, not {in_channels!r}")
         block, layers = _BLOCKS[depth]
         resnet = ResNet(block, layers, num_classes=1)
         self.conv1 = resnet.conv1

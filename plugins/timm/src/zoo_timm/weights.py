@@ -59,6 +59,7 @@ def _preprocessing(cfg: PretrainedCfg) -> Preprocessing:
     return Preprocessing(
         size=(height, width),
         crop=cfg.crop_pct,
+        crop_mode=cfg.crop_mode,
         interpolation=cfg.interpolation,
         mean=tuple(cfg.mean),
         std=tuple(cfg.std),
