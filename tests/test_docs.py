@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from zoo_core.manifest import read_manifest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -41,6 +43,16 @@ def test_outputs_are_real_and_programs_run(document: Path, folder: Path) -> None
     shown = without_times(document.read_text(encoding="utf-8"))
     assert without_times(refresh.refreshed(document, folder)) == shown
     refresh.run_python(document, folder)
+
+
+def test_the_registry_shown_is_a_valid_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "registry.yaml"
+    path.write_text(shown, encoding="utf-8")
+    manifest = read_manifest(path)
+    assert manifest.weights[0] in read_manifest(ROOT / "registry.yaml").weights
+    assert manifest.pins == {"resnet50": "zoo-resnet"}
 
 
 def test_links_lead_somewhere() -> None:
