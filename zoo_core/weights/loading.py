@@ -164,46 +164,49 @@ class _Plan:
                 f"{name} is {list(tensor.shape)} in the file and {list(target.shape)} here"
             )
 
-    def fill_head(self) -> None:
+    def place_classifier(self) -> None:
         """Fill the head from the file's classifier, or drop that whole, with the reason."""
-        if not self.heads:
+        wanted: dict[str, Tensor] = {}
+        if self.head is not None and self.heads:
+            own = self.head.state_dict()
+            wanted = {f"{self.classifier}.{key}": target for key, target in own.items()}
+        problems = self.problems_of_classifier(wanted)
+        self.problems += problems
+        if problems:
             return
-        own = self.head.state_dict() if self.head is not None else {}
-        wanted = {f"{self.classifier}.{key}": target for key, target in own.items()}
+        reason = self.reason_to_drop_classifier(wanted)
+        for name, tensor in self.heads.items():
+            if reason:
+                self.drop(name, tensor, reason)
+            else:
+                self.copies.append((wanted[name], tensor.reshape(wanted[name].shape)))
+                key = name.removeprefix(f"{self.classifier}.")
+                self.loaded.append(Fate(f"classifier.{key}", tensor.numel()))
+
+    def problems_of_classifier(self, wanted: dict[str, Tensor]) -> list[str]:
+        problems = []
         for name, tensor in self.heads.items():
             if not tensor.is_floating_point():
-                self.problems.append(f"{name} is {tensor.dtype} in the file")
+                problems.append(f"{name} is {tensor.dtype} in the file")
             elif name.removeprefix(f"{self.classifier}.") not in ("weight", "bias"):
-                self.problems.append(f"{name} is in the file but not in the model")
-        if self.head is not None and self.heads.keys() != wanted.keys():
-            missing = sorted(wanted.keys() - self.heads.keys())
-            self.problems += [f"{name} is in the model but not in the file" for name in missing]
-        if self.problems:
-            return
-        reason = self.headless
-        if self.head is not None:
-            differ = [
-                name
-                for name in sorted(self.heads, reverse=True)  # the weight tells more than the bias
-                if not _same_but_for_ones(self.heads[name], wanted[name])
-            ]
-            if not differ:
-                for name, tensor in self.heads.items():
-                    self.copies.append((wanted[name], tensor.reshape(wanted[name].shape)))
-                    key = name.removeprefix(f"{self.classifier}.")
-                    self.loaded.append(Fate(f"classifier.{key}", tensor.numel()))
-                return
-            first = self.heads[differ[0]]
-            here = list(wanted[differ[0]].shape)
-            reason = f"{differ[0]} is {list(first.shape)}, and the head has {here}"
-        for name, tensor in self.heads.items():
-            self.drop(name, tensor, reason)
+                problems.append(f"{name} is in the file but not in the model")
+        missing = sorted(wanted.keys() - self.heads.keys())
+        return problems + [f"{name} is in the model but not in the file" for name in missing]
+
+    def reason_to_drop_classifier(self, wanted: dict[str, Tensor]) -> str:
+        if self.head is None:
+            return self.headless
+        for name in sorted(self.heads, reverse=True):  # the weight tells more than the bias
+            if not _same_but_for_ones(self.heads[name], wanted[name]):
+                here, there = list(wanted[name].shape), list(self.heads[name].shape)
+                return f"{name} is {there}, and the head has {here}"
+        return ""
 
     def drop(self, name: str, tensor: Tensor, reason: str) -> None:
         self.dropped.append(Fate(name, tensor.numel(), reason))
 
     def execute(self) -> LoadReport:
-        self.fill_head()
+        self.place_classifier()
         counters = [key for key in self.missing if key.endswith(_COUNTER)]
         lost = [key for key in self.missing if key not in counters]
         self.problems += [f"{key} is in the model but not in the file" for key in lost]
