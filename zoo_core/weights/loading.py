@@ -185,10 +185,11 @@ class _Plan:
 
     def problems_of_classifier(self, wanted: dict[str, Tensor]) -> list[str]:
         problems = []
+        known = [f"{self.classifier}.{key}" for key in ("weight", "bias")]
         for name, tensor in self.heads.items():
             if not tensor.is_floating_point():
                 problems.append(f"{name} is {tensor.dtype} in the file")
-            elif name.removeprefix(f"{self.classifier}.") not in ("weight", "bias"):
+            elif name not in (wanted or known):
                 problems.append(f"{name} is in the file but not in the model")
         missing = sorted(wanted.keys() - self.heads.keys())
         return problems + [f"{name} is in the model but not in the file" for name in missing]
