@@ -92,7 +92,8 @@ def test_a_timm_backbone_put_in_by_hand_survives(attention: int | None, tmp_path
         attention=CBAM(attention) if attention else None,
         num_classes_classification=3,
     )
-    round_trip(model, tmp_path)
+    loaded = round_trip(model, tmp_path)
+    assert loaded.backbone.constructor_arguments["pooled"]
 
 
 def test_strides_that_a_decoder_was_only_told_survive(tmp_path: Path) -> None:

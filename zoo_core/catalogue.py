@@ -273,11 +273,6 @@ class Registry(Components):
                 f"{source.provider} cannot describe {source.prefix}{name}: {describe(error)}"
             ) from error
 
-    def reload(self) -> None:
-        """Forget everything, so that plugins installed meanwhile are found."""
-        self.__dict__.clear()
-        Registry.__init__(self)
-
 
 def _order(spec: Spec) -> tuple[int, list[tuple[int, str]], str]:
     """Sort by kind and name, numbers in names by their value: resnet18 before resnet101."""
