@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from zoo_core.catalogue import registry
+from zoo_core.grammar import parse
 from zoo_core.manifest import read_manifest
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +54,8 @@ def test_the_registry_shown_is_a_valid_one(tmp_path: Path) -> None:
     path.write_text(shown, encoding="utf-8")
     manifest = read_manifest(path)
     assert manifest.weights[0] in read_manifest(ROOT / "registry.yaml").weights
+    [model] = manifest.models
+    assert parse(model.recipe, registry).backbone.tag == "a1_in1k"
     assert manifest.pins == {"resnet50": "zoo-resnet"}
 
 

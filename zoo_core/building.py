@@ -8,12 +8,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from zoo_core.catalogue import registry
-from zoo_core.errors import InputError, OptionError
-from zoo_core.grammar import Recipe, parse, with_options
+from zoo_core.errors import InputError, OptionError, UsageError
+from zoo_core.grammar import WIRED, Recipe, parse, with_options
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from zoo_core.manifest import NamedModel
     from zoo_core.models import MultitaskModel
 
 Options = Mapping[str, Any]
@@ -26,7 +27,7 @@ def build(
     num_classes_segmentation: int | None = None,
     pretrained: bool = False,
     weights: str | PathLike[str] | None = None,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     seed: int | None = None,
     backbone: Options | None = None,
@@ -37,7 +38,8 @@ def build(
     """Compose a model, in training mode, from a recipe such as ``resnet50+cbam@all+unet``.
 
     Args:
-        recipe: ``backbone[+attention…][+decoder]``, each part ``[dist:]name[.tag][@levels]``.
+        recipe: ``backbone[+attention…][+decoder]``, each part ``[dist:]name[.tag][@levels]``, or
+            the name of a model in a registry file, whose settings are the defaults of what follows.
         num_classes_classification: Classes of the classification head; by default as many as the
             weights have, else 1,000; 0 for no such head.
         num_classes_segmentation: Classes of the segmentation head; by default 21 if the recipe has
@@ -45,7 +47,7 @@ def build(
         pretrained: Fill the backbone, and the classification head where it fits, with the
             backbone's default weights. A tag in the recipe does so with the weights it names.
         weights: A local ``.safetensors`` file to fill them from instead.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the pictures; 3 by default.
         image_size: Side, or height and width, in pixels, for models that must know it.
         seed: Fixes the initial weights: each part's depend on this and on its own name only. By
             default it is drawn from torch's generator.
@@ -64,11 +66,11 @@ def build(
     _check_keywords(parts)
     _check_options(backbone=backbone, decoder=decoder)
     classes = {
-        "num_classes_classification": num_classes_classification,
-        "num_classes_segmentation": num_classes_segmentation,
+        "classification": num_classes_classification,
+        "segmentation": num_classes_segmentation,
     }
-    for name, value in classes.items():
-        _check_whole(name, value, least=0)
+    for head, count in classes.items():
+        _check_whole(f"num_classes_{head}", count, least=0)
     _check_whole("in_channels", in_channels, least=1)
     if isinstance(image_size, tuple | list) and len(image_size) != 2:
         raise InputError(f"image_size is one side, or height and width, not {image_size!r}")
@@ -76,30 +78,56 @@ def build(
         _check_whole("image_size", side, least=1)
     if seed is not None and not isinstance(seed, int):
         raise InputError(f"seed must be a whole number, not {seed!r}")
+    model = registry.named_model(recipe.strip())
     full = with_options(
-        parse(recipe, registry),
+        parse(recipe, registry) if model is None else _expand(model),
         backbone=backbone,
         attention=attention,
         decoder=decoder,
         named=parts,
     )
-    _check_heads(full, num_classes_classification, num_classes_segmentation)
-    from zoo_core.compose import Request, compose
+    if model is not None:
+        given = {head: count for head, count in classes.items() if count is not None}
+        classes |= {**model.classes, **given}
+        in_channels = model.in_channels if in_channels is None else in_channels
+        image_size = model.image_size if image_size is None else image_size
+    _check_heads(full, classes)
+    from zoo_core.assembly import Request
+    from zoo_core.compose import compose
 
     request = Request(
         recipe=full,
+        num_classes_classification=classes["classification"],
+        num_classes_segmentation=classes["segmentation"],
         pretrained=pretrained,
         weights=weights,
-        in_channels=in_channels,
+        in_channels=3 if in_channels is None else in_channels,
         image_size=tuple(image_size) if isinstance(image_size, list) else image_size,
         seed=seed,
-        **classes,
     )
     return compose(request)
 
 
-def _check_heads(recipe: Recipe, classification: int | None, segmentation: int | None) -> None:
+def _expand(model: NamedModel) -> Recipe:
+    """Give the recipe of a named model, with its options.
+
+    Raises:
+        UsageError: If it does not fit what is installed, naming the model and its origin.
+    """
+    roles = {role: model.options.get(role) for role in WIRED}
+    named = {part: given for part, given in model.options.items() if part not in roles}
+    try:
+        recipe = with_options(parse(model.recipe, registry), **roles, named=named)
+        _check_heads(recipe, model.classes)
+    except UsageError as error:
+        problem = f"named model {model.name!r} of {model.origin}: {error}"
+        raise type(error)(problem) from error
+    return recipe
+
+
+def _check_heads(recipe: Recipe, classes: Mapping[str, int | None]) -> None:
     name = recipe.canonical
+    classification, segmentation = classes.get("classification"), classes.get("segmentation")
     if recipe.decoder is None and segmentation:
         raise OptionError(
             f"num_classes_segmentation (--seg-classes) is {segmentation}, but there is no decoder "

@@ -16,9 +16,17 @@ from zoo_core.errors import (
     PluginWarning,
     UnknownComponentError,
     UsageError,
+    WeightsError,
 )
 from zoo_core.loader import CATCH, Plugin, PluginLoader, describe, iterable, normalise, remedy
-from zoo_core.manifest import Manifest, WeightsEntry, read_manifest, shipped_manifest, user_manifest
+from zoo_core.manifest import (
+    Manifest,
+    NamedModel,
+    WeightsEntry,
+    read_manifest,
+    shipped_manifest,
+    user_manifests,
+)
 from zoo_core.spec import KINDS, Source, Spec
 
 
@@ -118,6 +126,8 @@ class Components(Mapping[str, Spec]):
         plain = name.rpartition(":")[2]
         sources = self.sources()
         names = [*self._by_name]
+        if "backbone" in self._kinds:
+            names += self._registry.models
         for source in sources:
             if plain.startswith(source.prefix):
                 names += [source.prefix + rest for rest in self._registry.source_names(source)]
@@ -137,6 +147,8 @@ class Components(Mapping[str, Spec]):
         kinds = " or ".join(self._kinds) if len(self._kinds) < len(KINDS) else "component"
         near = self.near(name)
         hint = f"did you mean {' or '.join(near)}?" if near else "'zoo list' shows what there is"
+        if name in self._registry.models:
+            hint = "it is a named model, and stands alone"
         for source in self.sources():
             if name.rstrip("/") + "/" == source.prefix:
                 hint = f"'zoo list {source.prefix}*' shows the names that begin so"
@@ -184,8 +196,7 @@ class Registry(Components):
 
     @cached_property
     def _manifests(self) -> list[Manifest]:
-        paths = [user_manifest(), shipped_manifest()]
-        return [read_manifest(path) for path in paths if path is not None]
+        return [read_manifest(path) for path in (*user_manifests(), shipped_manifest())]
 
     @cached_property
     def pins(self) -> dict[str, str]:
@@ -197,22 +208,145 @@ class Registry(Components):
         }
 
     @cached_property
+    def models(self) -> Mapping[str, NamedModel]:
+        """Named models by name: the user's files', then ours."""
+        winners: dict[str, NamedModel] = {}
+        for model in self._models:
+            winners.setdefault(model.name, model)
+        return winners
+
+    @cached_property
+    def _models(self) -> list[NamedModel]:
+        return [model for manifest in self._manifests for model in manifest.models]
+
+    def named_model(self, name: str) -> NamedModel | None:
+        """Give the named model that a recipe is, ``None`` if it is none.
+
+        Raises:
+            AmbiguousComponentError: If a component has this name too.
+        """
+        model = self.models.get(name)
+        specs = self.candidates(name) if model else []
+        if model and specs:
+            components = " and ".join(f"the {spec.kind} {spec.qualified_name}" for spec in specs)
+            raise AmbiguousComponentError(
+                f"{name!r} is a named model of {model.origin} and {components}; write "
+                f"{specs[0].qualified_name!r} for the component, or give the model another name"
+            )
+        return model
+
+    @cached_property
     def weights(self) -> tuple[WeightsEntry, ...]:
-        """Known weights: the user's file's, then ours, then those of plugins."""
+        """Known weights: the user's files', then ours, then those of plugins."""
+        from dataclasses import replace
+
         entries = [entry for manifest in self._manifests for entry in manifest.weights]
-        return (*entries, *self.loader.weights())
+        given = self.loader.weights()
+        entries += [replace(entry, origin=self.describe_plugin(entry.provider)) for entry in given]
+        return tuple(entries)
+
+    def describe_plugin(self, distribution: str) -> str:
+        """Give a plugin as the origin of what it gives: "plugin zoo-foo 1.2"."""
+        versions = {plugin.distribution: plugin.version for plugin in self.plugins}
+        return f"plugin {distribution} {versions[distribution]}"
+
+    @cached_property
+    def _weights_by_name(self) -> dict[str, list[tuple[str, WeightsEntry]]]:
+        """Plain name of a component to its entries, each with a distribution, empty for any."""
+        by_name: dict[str, list[tuple[str, WeightsEntry]]] = {}
+        for entry in self.weights:
+            distribution, _, plain = entry.component.rpartition(":")
+            owner = normalise(distribution) or entry.provider
+            by_name.setdefault(plain, []).append((owner, entry))
+        return by_name
+
+    def _weights_by_tag(self, provider: str, name: str) -> dict[str, list[WeightsEntry]]:
+        by_tag: dict[str, list[WeightsEntry]] = {}
+        for owner, entry in self._weights_by_name.get(name, ()):
+            if owner in ("", provider):
+                by_tag.setdefault(entry.tag, []).append(entry)
+        return by_tag
 
     def weights_of(self, spec: Spec) -> list[WeightsEntry]:
         """Give the weights entries of one component, its default first, one for each tag.
 
-        A plain component name in a plugin's entry means that plugin's own component.
+        Of several with one tag the first of :attr:`weights` wins. A plain component name in a
+        plugin's entry means that plugin's own component.
         """
-        by_tag: dict[str, WeightsEntry] = {}
-        for entry in self.weights:
-            plain = entry.component == spec.name and entry.provider in ("", spec.provider)
-            if plain or entry.component == spec.qualified_name:
-                by_tag.setdefault(entry.tag, entry)
-        return list(by_tag.values())
+        by_tag = self._weights_by_tag(spec.provider, spec.name)
+        return [entries[0] for entries in by_tag.values()]
+
+    def overridden(self, spec: Spec | NamedModel) -> list[tuple[str, str, str]]:
+        """Give what stands behind a component's weights, or a named model, and is not used.
+
+        Returns:
+            Of each its name, its origin, and the origin of what is used instead.
+        """
+        if isinstance(spec, NamedModel):
+            same = [model.origin for model in self._models if model.name == spec.name]
+            return [(spec.name, origin, same[0]) for origin in same[1:]]
+        return [
+            (f"{spec.name}.{tag}", loser.origin, winner.origin)
+            for tag, (winner, *losers) in self._weights_by_tag(spec.provider, spec.name).items()
+            for loser in losers
+        ]
+
+    def find_weights(self, name: str) -> WeightsEntry:
+        """Give the weights that ``component.tag`` means, or ``component`` for its default ones.
+
+        The component need not be installed. Weights that a source describes are asked of it, and
+        only then are heavy libraries imported.
+
+        Raises:
+            UsageError: If no component of this name is known, or several are.
+            WeightsError: If the component has no such weights, naming those there are.
+        """
+        match = _WEIGHTS.fullmatch(name)
+        if match is None:
+            raise UnknownComponentError(self._unknown_weights(name))
+        component, tag = match["component"], match["tag"]
+        home = self.backbones if component in self.backbones else self
+        spec = home.get(component)
+        owner = (spec.provider, spec.name) if spec else self._owner_of_absent(component)
+        by_tag = self._weights_by_tag(*owner) if owner else {}
+        if spec and tag not in by_tag and self.source_of(spec):
+            from zoo_core.weights.finding import find_entry
+
+            return find_entry(spec, tag)
+        if owner is None:
+            raise UnknownComponentError(self._unknown_weights(name))
+        if not by_tag:
+            raise WeightsError(f"{owner[1]!r} has no pretrained weights")
+        if tag is not None and tag not in by_tag:
+            raise WeightsError(f"{owner[1]!r} has no weights {tag!r}; it has {', '.join(by_tag)}")
+        return by_tag[tag or next(iter(by_tag))][0]
+
+    def _owner_of_absent(self, component: str) -> tuple[str, str] | None:
+        """Give distribution and name of a component that is known by its weights alone."""
+        distribution, _, plain = component.rpartition(":")
+        owners = {owner for owner, _ in self._weights_by_name.get(plain, ())}
+        if distribution:
+            distribution = normalise(distribution)
+            return (distribution, plain) if distribution in owners else None
+        named = sorted(owners - {""})
+        if len(named) > 1 and self.pins.get(plain) not in named:
+            qualified = " and ".join(f"{owner}:{plain}" for owner in named)
+            raise AmbiguousComponentError(
+                f"there are weights of {qualified}; write one of these names instead of {plain!r}"
+            )
+        if len(named) > 1:
+            named = [self.pins[plain]]
+        return ((named or [""])[0], plain) if owners else None
+
+    def _unknown_weights(self, name: str) -> str:
+        from difflib import get_close_matches
+
+        known = [*self._weights_by_name, *self.backbones.near(name)]
+        for plain, entries in self._weights_by_name.items():
+            known += [f"{plain}.{entry.tag}" for _, entry in entries]
+        near = get_close_matches(name.rpartition(":")[2], dict.fromkeys(known), 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "'zoo list' shows what there is"
+        return f"unknown weights {name!r}; {hint}"
 
     def tags_of(self, spec: Spec) -> list[str]:
         """Give the tags of all weights of a component, its default first.
@@ -272,6 +406,9 @@ class Registry(Components):
             raise PluginError(
                 f"{source.provider} cannot describe {source.prefix}{name}: {describe(error)}"
             ) from error
+
+
+_WEIGHTS = re.compile(r"(?P<component>(?:[A-Za-z0-9][\w.-]*:)?[\w/-]+)(?:\.(?P<tag>[\w-]+))?")
 
 
 def _order(spec: Spec) -> tuple[int, list[tuple[int, str]], str]:

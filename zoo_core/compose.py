@@ -1,17 +1,21 @@
-"""Turning a checked recipe into a model."""
+"""Turning a checked recipe into a model, with the weights that were asked for."""
 
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from os import PathLike
-from typing import Any
 
-from torch import nn
-
+from zoo_core.assembly import Construction, Request, classification_head, put_together
 from zoo_core.catalogue import registry
-from zoo_core.contracts import Attention, Backbone, ChannelSchedule, Decoder
-from zoo_core.errors import PluginError, PluginWarning, WeightsError
+from zoo_core.errors import (
+    ContractError,
+    DamagedFileError,
+    PluginError,
+    PluginWarning,
+    WeightsError,
+    ZooError,
+)
 from zoo_core.grammar import Recipe
 from zoo_core.labels import class_names
 from zoo_core.loader import CATCH, describe, remedy, strict
@@ -19,35 +23,33 @@ from zoo_core.manifest import Preprocessing, WeightsEntry
 from zoo_core.models.multitask import MultitaskModel
 from zoo_core.probe import check_parts
 from zoo_core.seeding import Seeds
-from zoo_core.targets import construct
-from zoo_core.weights import Fate, LoadReport, classes_in, fetch, find_entry, load
-
-CLASSES = 1000
-SEGMENTATION_CLASSES = 21
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What ``zoo.build`` was asked for, checked; see there."""
-
-    recipe: Recipe
-    num_classes_classification: int | None = None
-    num_classes_segmentation: int | None = None
-    pretrained: bool = False
-    weights: str | PathLike[str] | None = None
-    in_channels: int = 3
-    image_size: int | tuple[int, int] | None = None
-    seed: int | None = None
+from zoo_core.store import WeightsFile, fetch, fetch_again
+from zoo_core.weights.blank import blank, fillable
+from zoo_core.weights.finding import find_entry
+from zoo_core.weights.loading import classes_of, filling
+from zoo_core.weights.report import Fate, LoadReport
+from zoo_core.weights.tensorfile import TensorFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Weights:
-    """The file to load, and what is known of it."""
+    """The file to load, and what is known of it.
 
-    file: str | PathLike[str]
+    Attributes:
+        file: The open file.
+        source: What the report calls it.
+        entry: What is known of weights of this architecture; ``None`` if nothing is.
+        fetched: Whether the file is the entry's, and not a local one.
+    """
+
+    file: TensorFile
     source: str
     entry: WeightsEntry | None
     fetched: bool
+
+
+class _NotBlankError(Exception):
+    """The backbone has to be built with values, which the file's then replace."""
 
 
 def compose(request: Request) -> MultitaskModel:
@@ -67,50 +69,24 @@ def assemble(request: Request) -> MultitaskModel:
     Raises:
         ZooError: As ``zoo.build`` says.
     """
-    weights = _find_weights(request)
-    recipe = request.recipe
-    wants_segmentation = recipe.decoder is not None and request.num_classes_segmentation != 0
-    seeds = Seeds(request.seed)
-    backbone = _backbone(request, seeds)
-    schedule = ChannelSchedule(backbone.get_channel_schedule())
-    segmentation = request.num_classes_segmentation
-    if segmentation is None and wants_segmentation:
-        segmentation = SEGMENTATION_CLASSES
-    decoder: Decoder | None = None
-    if recipe.decoder is not None and wants_segmentation:
-        wired = {"backbone_channels": schedule, "output_channels": segmentation}
-        with seeds.part(recipe.decoder.spec.name):
-            decoder = construct(recipe.decoder.spec, recipe.decoder.options, **wired)
-    attention = _attentions(recipe, schedule, seeds)
-    with seeds.part("classification"):
-        model = MultitaskModel(
-            backbone,
-            attention,
-            decoder,
-            num_classes_classification=_classes(request, weights, backbone),
-            num_classes_segmentation=segmentation,
-        )
-    model.recipe = recipe
-    model.preprocessing = _preprocessing(request, weights)
-    check_parts(model, recipe)
-    if weights is not None:
-        _load(model, weights)
-    return model
-
-
-def _find_weights(request: Request) -> _Weights | None:
     part = request.recipe.backbone
     if request.weights is not None:
         entry = _entry_or_none(request)
-        return _Weights(
-            file=request.weights, source=str(request.weights), entry=entry, fetched=False
-        )
-    if not request.pretrained and part.tag is None:
-        return None
-    entry = find_entry(part.spec, part.tag)
-    revision = entry.revision or "main, unpinned"
-    source = f"{entry.repository} ({revision})"
-    return _Weights(file=fetch(entry), source=source, entry=entry, fetched=True)
+        with TensorFile(request.weights) as file:
+            source = str(request.weights)
+            weights = _Weights(file=file, source=source, entry=entry, fetched=False)
+            return _filled(request, weights)
+    if request.pretrained or part.tag is not None:
+        entry = find_entry(part.spec, part.tag)
+        fetched = fetch(entry, licences=request.licences)
+        try:
+            return _from_entry(request, entry, fetched)
+        except DamagedFileError as error:
+            return _from_entry(request, entry, fetch_again(entry, fetched, error))
+    model = put_together(request, Seeds(request.seed))
+    model.preprocessing = _preprocessing(request, None)
+    check_parts(model, request.recipe)
+    return model
 
 
 def _entry_or_none(request: Request) -> WeightsEntry | None:
@@ -124,64 +100,88 @@ def _entry_or_none(request: Request) -> WeightsEntry | None:
         return None
 
 
-def _backbone(request: Request, seeds: Seeds) -> Backbone:
-    part = request.recipe.backbone
-    wired: dict[str, Any] = {"in_channels": request.in_channels}
-    if request.image_size is not None:
-        wired["image_size"] = request.image_size
-
-    def constructed(pooled: bool) -> Backbone:
-        with seeds.part(part.spec.name):
-            backbone: Backbone = construct(part.spec, part.options, pooled=pooled, **wired)
-        return backbone
-
-    if part.spec.channels:
-        return constructed(_reads_pooled(request, len(part.spec.channels)))
-    backbone = constructed(_reads_pooled(request, None))
-    count = len(backbone.get_channel_schedule())
-    if _reads_pooled(request, None) != _reads_pooled(request, count):
-        backbone = constructed(_reads_pooled(request, count))
-    return backbone
+def _from_entry(request: Request, entry: WeightsEntry, fetched: WeightsFile) -> MultitaskModel:
+    source = f"{entry.repository} ({entry.revision or 'main, unpinned'})"
+    with TensorFile(fetched.path, fetched.sha256) as file:
+        return _filled(request, _Weights(file=file, source=source, entry=entry, fetched=True))
 
 
-def _reads_pooled(request: Request, count: int | None) -> bool:
-    """Whether classification reads the backbone's own vector, not an attended map.
-
-    Args:
-        request: What was asked for.
-        count: How many maps the backbone gives; ``None`` while that is not known.
-    """
-    last = {"last", "all", str(count)}
-    attends_last = any(last & set(part.levels.split(",")) for part in request.recipe.attention)
-    return request.num_classes_classification != 0 and not attends_last
-
-
-def _attentions(
-    recipe: Recipe, schedule: ChannelSchedule, seeds: Seeds
-) -> dict[int, list[nn.Module]]:
-    placed: dict[int, list[nn.Module]] = {}
-    names: list[str] = []
-    for part in recipe.attention:
-        for level in part.placed(len(schedule)):
-            name = f"{part.spec.name}@{level}"
-            names.append(name)
-            with seeds.part(f"{name}#{names.count(name)}"):
-                channels = schedule[level - 1]
-                module: Attention = construct(part.spec, part.options, in_channels=channels)
-            placed.setdefault(level, []).append(module)
-    return placed
+def _filled(request: Request, weights: _Weights) -> MultitaskModel:
+    """Build a model with the file's values: its backbone blank if that can be, else as always."""
+    seeds = Seeds(request.seed)
+    try:
+        model = _built_and_filled(request, weights, seeds, blank)
+    except _NotBlankError:
+        model = _built_and_filled(request, weights, seeds, nullcontext)
+    model.preprocessing = _preprocessing(request, weights.entry)
+    if weights.entry is not None:
+        _describe(model, weights.entry, weights.fetched)
+    return model
 
 
-def _classes(request: Request, weights: _Weights | None, backbone: Backbone) -> int:
-    if request.num_classes_classification is not None:
-        return request.num_classes_classification
-    if weights is not None:
-        return classes_in(weights.file, backbone) or CLASSES
-    return CLASSES
+def _built_and_filled(
+    request: Request, weights: _Weights, seeds: Seeds, construction: Construction
+) -> MultitaskModel:
+    is_blank = construction is blank
+    try:
+        model = put_together(
+            request,
+            seeds,
+            construction=construction,
+            classes=lambda backbone: classes_of(weights.file, backbone),
+        )
+    except ZooError as error:
+        if is_blank:
+            raise _NotBlankError from error
+        raise
+    if is_blank and not fillable(model.backbone):
+        raise _NotBlankError
+    report = _fill(model, weights, request.recipe, is_blank)
+    if model.classifier is not None and model.classifier.weight.is_meta:
+        model.classifier = classification_head(model, seeds)
+    model.load_report = _with_the_rest(model, replace(report, source=weights.source))
+    return model
 
 
-def _preprocessing(request: Request, weights: _Weights | None) -> Preprocessing:
-    entry = weights.entry if weights else None
+def _fill(
+    model: MultitaskModel, weights: _Weights, recipe: Recipe, is_blank: bool
+) -> LoadReport:
+    """Load the weights and, while they are being read, prove that the parts fit."""
+    fits = model.classifier is not None and model.classifier.in_features == (
+        model.backbone.pooled_channels
+    )
+    headless = "the model has no classification head"
+    if model.classifier is not None:
+        headless = "the head reads an attended map of another length"
+    with filling(
+        model.backbone,
+        weights.file,
+        weights.entry.layout if weights.entry and weights.fetched else None,
+        head=model.classifier if fits else None,
+        headless=headless,
+        report_as="backbone.",
+    ) as begun:
+        try:
+            check_parts(model, recipe)
+        except ContractError as error:
+            if is_blank:
+                raise _NotBlankError from error
+            raise
+        return begun.finish()
+
+
+def _describe(model: MultitaskModel, entry: WeightsEntry, fetched: bool) -> None:
+    """Take over what is known of the weights."""
+    if fetched:
+        model.licence = entry.licence  # a local file may be anybody's
+    assert model.load_report is not None
+    filled = {fate.name for fate in model.load_report.loaded}
+    same = model.num_classes_classification == entry.classes
+    if entry.labels and same and "classifier.weight" in filled:
+        model.labels = {"classification": class_names(entry.labels)}
+
+
+def _preprocessing(request: Request, entry: WeightsEntry | None) -> Preprocessing:
     side = request.recipe.backbone.spec.input_size
     known = entry.preprocessing if entry else Preprocessing(size=(side, side))
     if request.image_size is not None:
@@ -201,34 +201,6 @@ def for_channels(known: Preprocessing, channels: int) -> Preprocessing:
         return tuple(values[channel % len(values)] for channel in range(channels))
 
     return replace(known, mean=fitted(known.mean), std=fitted(known.std))
-
-
-def _load(model: MultitaskModel, weights: _Weights) -> None:
-    fits = model.classifier is not None and model.classifier.in_features == (
-        model.backbone.pooled_channels
-    )
-    headless = "the model has no classification head"
-    if model.classifier is not None:
-        headless = "the head reads an attended map of another length"
-    head = model.classifier if fits else None
-    report = load(
-        model.backbone,
-        weights.file,
-        weights.entry.layout if weights.entry and weights.fetched else None,
-        head=head,
-        headless=headless,
-        report_as="backbone.",
-    )
-    model.load_report = _with_the_rest(model, replace(report, source=weights.source))
-    entry = weights.entry
-    if entry is None:
-        return
-    if weights.fetched:
-        model.licence = entry.licence  # a local file may be anybody's
-    filled = {fate.name for fate in model.load_report.loaded}
-    same = model.num_classes_classification == entry.classes
-    if entry.labels and same and "classifier.weight" in filled:
-        model.labels = {"classification": class_names(entry.labels)}
 
 
 def _with_the_rest(model: MultitaskModel, report: LoadReport) -> LoadReport:

@@ -58,6 +58,10 @@ class WeightsError(ZooError):
     """Weights cannot be found, fetched, verified or matched with the model."""
 
 
+class DamagedFileError(WeightsError):
+    """A file of weights does not have its hash or its size, or was changed while it was read."""
+
+
 class SavedModelError(ZooError):
     """A model cannot be saved, or a saved folder cannot be loaded."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeVar
 
 import yaml
@@ -17,35 +19,47 @@ from zoo_core.manifest import (
     INTERPOLATIONS,
     LABELS,
     LAYOUTS,
+    RULES,
     Manifest,
+    NamedModel,
     Preprocessing,
+    Rule,
     WeightsEntry,
 )
+from zoo_core.spec import NAME
 
 MAX_BYTES: Final = 1_000_000
+MAX_DEPTH: Final = 16
+MAX_CHARACTERS: Final = 1000
+"""Of one scalar."""
+
+_UNREADABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+
+_TEXT: Final = "tag:yaml.org,2002:str"
+_WORDS: Final = {"null": None, "true": True, "false": False}
+_INTEGER = re.compile("-?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+# Numbers to YAML 1.2, which the resolver, of YAML 1.1, takes for text.
+_LATER = re.compile("[-+]?0o?[0-9]+")
 
 _T = TypeVar("_T")
+_Named = TypeVar("_Named", WeightsEntry, NamedModel)
+_Read = Callable[[Node], Any]
 
 
 class Reader:
-    """Turns YAML nodes into dataclasses, knowing where each node stands."""
+    """Turns YAML nodes into dataclasses, knowing where each node stands.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        origin: What entries say of where they were read.
+    """
+
+    def __init__(self, path: Path, origin: str) -> None:
         self.path = path
-
-    def _fail(self, node: Node | Event, problem: str) -> RegistryError:
-        mark = node.start_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        return RegistryError(f"{self.path}{where}: {problem}")
-
-    def _read(self) -> bytes:
-        try:
-            text = self.path.read_bytes()
-        except OSError as error:
-            raise RegistryError(f"{self.path}: cannot be read: {error.strerror}") from error
-        if len(text) > MAX_BYTES:
-            raise RegistryError(f"{self.path}: {len(text)} bytes; at most {MAX_BYTES} are read")
-        return text
+        self.origin = origin
 
     def manifest(self) -> Manifest:
         """Read the whole file.
@@ -53,39 +67,85 @@ class Reader:
         Raises:
             RegistryError: With line and column.
         """
-        text = self._read()
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        try:
-            for event in yaml.parse(text, Loader=loader):
-                if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                    raise self._fail(event, "anchors and aliases are not allowed")
-            root = yaml.compose(text, Loader=loader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-            raise RegistryError(f"{self.path}{where}: {error.problem}") from error
-        except yaml.YAMLError as error:
-            raise RegistryError(f"{self.path}: no YAML text: {error}") from error
+        root = self._compose(self._text())
         if root is None:
             return Manifest()
         top = self._mapping(root)
-        self._known(root, top, {"weights", "pins"})
+        self._known(top, {"weights", "models", "pins"})
         pins = self._mapping(top["pins"]) if "pins" in top else {}
-        entries = self._sequence(top["weights"]) if "weights" in top else []
-        manifest = Manifest(
-            weights=tuple(self._entry(node) for node in entries),
+        return Manifest(
+            weights=self._listed(top, "weights", self._entry),
+            models=self._listed(top, "models", self._model),
             pins={name: self._string(node) for name, node in pins.items()},
         )
-        seen: set[str] = set()
-        for node, entry in zip(entries, manifest.weights, strict=True):
-            if entry.name in seen:
-                raise self._fail(node, f"weights {entry.name!r} are listed twice")
-            seen.add(entry.name)
-        return manifest
+
+    def _fail(self, node: Node | Event, problem: str) -> RegistryError:
+        return self._fail_at(node.start_mark, problem)
+
+    def _fail_at(self, mark: Any, problem: str) -> RegistryError:
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        return RegistryError(f"{self.path}{where}: {problem}")
+
+    def _text(self) -> str:
+        try:
+            with self.path.open("rb") as file:
+                read = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise RegistryError(f"{self.path}: cannot be read: {error.strerror}") from error
+        if len(read) > MAX_BYTES:
+            raise RegistryError(f"{self.path}: has more than {MAX_BYTES} bytes, the most read")
+        try:
+            text = read.decode()
+        except UnicodeDecodeError as error:
+            before = read[: error.start].decode()
+            problem = f"byte 0x{read[error.start]:02x} is not UTF-8"
+            raise self._fail_after(before, problem) from None
+        unreadable = _UNREADABLE.search(text)
+        if unreadable:
+            code = f"U+{ord(unreadable[0]):04X}"
+            problem = f"character {code} is not allowed"
+            if unreadable[0] == "\ufeff":
+                problem = f"a byte order mark ({code}) is not allowed; save the file without one"
+            raise self._fail_after(text[: unreadable.start()], problem)
+        return text
+
+    def _fail_after(self, before: str, problem: str) -> RegistryError:
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        return RegistryError(f"{self.path}:{line}:{column}: {problem}")
+
+    def _compose(self, text: str) -> Node | None:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            # Before nodes are made, which takes a frame of the stack for each level of depth.
+            self._check_events(yaml.parse(text, Loader=loader))
+            return yaml.compose(text, Loader=loader)
+        except yaml.MarkedYAMLError as error:
+            raise self._fail_at(error.problem_mark, str(error.problem)) from error
+        except yaml.YAMLError as error:
+            problem = " ".join(str(error).split())
+            raise RegistryError(f"{self.path}: is no YAML: {problem}") from error
+
+    def _check_events(self, events: Any) -> None:
+        depth = documents = 0
+        for event in events:
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise self._fail(event, "anchors and aliases are not allowed")
+            if getattr(event, "tag", None):
+                raise self._fail(event, f"tags such as {event.tag!r} are not allowed")
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_CHARACTERS:
+                count = len(event.value)
+                raise self._fail(event, f"{count} characters; at most {MAX_CHARACTERS} are read")
+            documents += isinstance(event, yaml.DocumentStartEvent)
+            if documents > 1:
+                raise self._fail(event, "a second document begins; one is read")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise self._fail(event, f"more than {MAX_DEPTH} lists and mappings in one another")
 
     def _mapping(self, node: Node) -> dict[str, Node]:
         if not isinstance(node, MappingNode):
-            raise self._fail(node, f"a mapping is expected here, not {_kind(node)}")
+            raise self._fail(node, f"a mapping is expected here, not {_shown(node)}")
         result: dict[str, Node] = {}
         for key, value in node.value:
             name = self._string(key)
@@ -96,53 +156,73 @@ class Reader:
 
     def _sequence(self, node: Node) -> list[Node]:
         if not isinstance(node, SequenceNode):
-            raise self._fail(node, f"a list is expected here, not {_kind(node)}")
+            raise self._fail(node, f"a list is expected here, not {_shown(node)}")
         return list(node.value)
 
-    def _known(self, node: Node, given: Mapping[str, Node], allowed: set[str]) -> None:
+    def _listed(
+        self, top: Mapping[str, Node], key: str, read: Callable[[Node], _Named]
+    ) -> tuple[_Named, ...]:
+        """Read a list of things that have names, each name once."""
+        by_name: dict[str, _Named] = {}
+        for item in self._sequence(top[key]) if key in top else ():
+            value = read(item)
+            if value.name in by_name:
+                raise self._fail(item, f"{value.name!r} stands under {key} twice")
+            by_name[value.name] = value
+        return tuple(by_name.values())
+
+    def _known(self, given: Mapping[str, Node], allowed: set[str]) -> None:
         for name, value in given.items():
             if name not in allowed:
                 raise self._fail(
                     value, f"unknown key {name!r}; known: {', '.join(sorted(allowed))}"
                 )
 
-    def _scalar(self, node: Node, kind: type[_T], tags: tuple[str, ...], what: str) -> _T:
-        short = node.tag.rpartition(":")[2]
-        if not isinstance(node, ScalarNode) or short not in tags:
-            raise self._fail(node, f"{what} is expected here, not {node.value!r}")
+    def _typed(self, node: Node, what: str, *kinds: type) -> Any:
+        problem = self._fail(node, f"{what} is expected here, not {_shown(node)}")
+        if not isinstance(node, ScalarNode):
+            raise problem
         try:
-            return kind(node.value)  # type: ignore[call-arg]
+            value = _value(node)
         except ValueError:
-            raise self._fail(node, f"{what} is expected here, not {node.value!r}") from None
+            raise problem from None
+        if type(value) not in kinds:
+            raise problem
+        return value
 
     def _string(self, node: Node) -> str:
-        return self._scalar(node, str, ("str",), "text")
+        quoted = isinstance(node, ScalarNode) and node.value
+        text: str = self._typed(node, "quoted text" if quoted else "text", str)
+        return text
 
-    def _integer(self, node: Node) -> int:
-        number = self._scalar(node, int, ("int",), "a whole number")
-        if number < 1:
-            raise self._fail(node, f"a positive number is expected here, not {number}")
+    def _raw(self, node: Node) -> str:
+        # YAML takes a hash that happens to have no letters for a number.
+        return str(node.value) if isinstance(node, ScalarNode) else self._string(node)
+
+    def _integer(self, node: Node, least: int = 1) -> int:
+        number: int = self._typed(node, "a whole number", int)
+        if number < least:
+            raise self._fail(node, f"{number} is too small; at least {least} is expected here")
         return number
 
-    def _number(self, node: Node) -> float:
-        return self._scalar(node, float, ("int", "float"), "a number")
+    def _count(self, node: Node) -> int:
+        return self._integer(node, least=0)
 
-    def _choice(self, *choices: str) -> Callable[[Node], str]:
+    def _number(self, node: Node) -> float:
+        return float(self._typed(node, "a number", int, float))
+
+    def _positive(self, node: Node) -> float:
+        number = self._number(node)
+        if number <= 0:
+            raise self._fail(node, f"a positive number is expected here, not {number:g}")
+        return number
+
+    def _choice(self, *choices: str) -> _Read:
         def read(node: Node) -> str:
             value = self._string(node)
             if value not in choices:
                 raise self._fail(node, f"{value!r} is none of {', '.join(choices)}")
             return value
-
-        return read
-
-    def _matching(self, pattern: str, what: str) -> Callable[[Node], str]:
-        def read(node: Node) -> str:
-            # YAML takes a hash that happens to have no letters for a number.
-            value = node.value if isinstance(node, ScalarNode) else self._string(node)
-            if not re.fullmatch(pattern, value):
-                raise self._fail(node, f"{value!r} is not {what}")
-            return str(value)
 
         return read
 
@@ -161,58 +241,125 @@ class Reader:
     def _numbers(self, node: Node) -> tuple[float, ...]:
         return tuple(self._number(part) for part in self._sequence(node))
 
+    def _positives(self, node: Node) -> tuple[float, ...]:
+        return tuple(self._positive(part) for part in self._sequence(node))
+
+    def _value(self, node: Node) -> Any:
+        if isinstance(node, SequenceNode):
+            return [self._value(part) for part in node.value]
+        what = "true, false, null, a decimal number, text or a list"
+        return self._typed(node, what, str, int, float, bool, NoneType)
+
+    def _options(self, node: Node) -> dict[str, dict[str, Any]]:
+        return {
+            part: {name: self._value(value) for name, value in self._mapping(given).items()}
+            for part, given in self._mapping(node).items()
+        }
+
+    def _classes(self, node: Node) -> dict[str, int]:
+        given = self._mapping(node)
+        self._known(given, {"classification", "segmentation"})
+        return {head: self._count(count) for head, count in given.items()}
+
+    def _name(self, node: Node) -> str:
+        name = self._raw(node)
+        if not NAME.fullmatch(name):
+            raise self._fail(node, f"{name!r} is no name of letters, digits, '_', '-' and '/'")
+        return name
+
     def _preprocessing(self, node: Node) -> Preprocessing:
         return self._dataclass(
             node,
             Preprocessing,
             {
                 "size": self._pair,
-                "crop": self._number,
+                "crop": self._positive,
                 "crop_mode": self._choice(*CROP_MODES),
                 "interpolation": self._choice(*INTERPOLATIONS),
                 "mean": self._numbers,
-                "std": self._numbers,
+                "std": self._positives,
             },
         )
 
     def _entry(self, node: Node) -> WeightsEntry:
-        path = r"(?!.*\.\.)[\w.-]+"
-        return self._dataclass(
-            node,
-            WeightsEntry,
-            {
-                "component": self._string,
-                "tag": self._matching(r"[\w-]+", "a tag"),
-                "repository": self._matching(f"{path}/{path}", "a repository 'owner/name'"),
-                "filename": self._matching(
-                    rf"{path}\.safetensors", "the name of a safetensors file"
-                ),
-                "revision": self._unpinned_or(
-                    self._matching("[0-9a-f]{40}", "a commit of 40 digits")
-                ),
-                "sha256": self._unpinned_or(self._matching("[0-9a-f]{64}", "a hash of 64 digits")),
-                "size": self._unpinned_or(self._integer),
-                "layout": self._choice(*LAYOUTS),
-                "preprocessing": self._preprocessing,
-                "classes": self._integer,
-                "labels": self._choice(*LABELS),
-                "licence": self._string,
-                "source": self._string,
-            },
-        )
+        readers: dict[str, _Read] = {
+            "component": self._string,
+            "tag": self._raw,
+            "repository": self._raw,
+            "filename": self._raw,
+            "revision": self._unpinned_or(self._raw),
+            "sha256": self._unpinned_or(self._raw),
+            "size": self._unpinned_or(self._integer),
+            "layout": self._choice(*LAYOUTS),
+            "activation": self._string,
+            "eps": self._number,
+            "preprocessing": self._preprocessing,
+            "classes": self._integer,
+            "labels": self._choice(*LABELS),
+            "licence": self._string,
+            "source": self._string,
+        }
+        return self._dataclass(node, WeightsEntry, readers, RULES, origin=self.origin)
+
+    def _model(self, node: Node) -> NamedModel:
+        readers: dict[str, _Read] = {
+            "name": self._name,
+            "recipe": self._string,
+            "classes": self._classes,
+            "options": self._options,
+            "in_channels": self._integer,
+            "image_size": self._pair,
+            "summary": self._string,
+        }
+        return self._dataclass(node, NamedModel, readers, origin=self.origin)
 
     def _dataclass(
-        self, node: Node, cls: type[_T], readers: Mapping[str, Callable[[Node], Any]]
+        self,
+        node: Node,
+        cls: type[_T],
+        readers: Mapping[str, _Read],
+        rules: Mapping[str, Rule] = MappingProxyType({}),
+        **more: Any,
     ) -> _T:
         given = self._mapping(node)
-        self._known(node, given, set(readers))
+        self._known(given, set(readers))
         for item in fields(cls):  # type: ignore[arg-type]
             required = item.default is MISSING and item.default_factory is MISSING
             if required and item.name not in given:
                 raise self._fail(node, f"key {item.name!r} is missing")
-        return cls(**{name: readers[name](value) for name, value in given.items()})
+        values = {name: readers[name](value) for name, value in given.items()}
+        for name, value in values.items():
+            problem = rules[name](value) if name in rules else None
+            if problem:
+                raise self._fail(given[name], problem)
+        return cls(**values, **more)
 
 
-def _kind(node: Node) -> str:
-    kinds: dict[type[Node], str] = {MappingNode: "a mapping", SequenceNode: "a list"}
-    return kinds.get(type(node), "one value")
+def _value(node: ScalarNode) -> Any:
+    """Give the value of a scalar if all versions of YAML read it alike.
+
+    Raises:
+        ValueError: If they do not, or it is a number that is too large.
+    """
+    text: str = node.value
+    if node.style:  # quoted; a plain one has none, or an empty one where libyaml reads
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _FLOAT.fullmatch(text):
+        if not math.isfinite(float(text)):
+            raise ValueError
+        return int(text) if _INTEGER.fullmatch(text) else float(text)
+    if node.tag != _TEXT or _LATER.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _shown(node: Node) -> str:
+    if isinstance(node, MappingNode):
+        return "a mapping"
+    if isinstance(node, SequenceNode):
+        return "a list"
+    if not node.value:
+        return "nothing"
+    return repr(node.value if len(node.value) <= 60 else f"{node.value[:60]}…")

@@ -14,7 +14,9 @@ Table = Callable[[str], list[list[str]]]
 OneError = Callable[..., str]
 
 HEADER = ["name", "kind", "what it is", "channels", "weights", "provider"]
-KINDS = "kinds are backbone, attention, decoder, explainer"
+KINDS = "kinds are backbone, attention, decoder, explainer, model"
+
+SHIPPED = "registry.yaml of zoo-core"
 
 
 def printed(finished: CompletedProcess[str]) -> str:
@@ -57,9 +59,13 @@ def test_list_counts_the_names_of_a_source_and_lists_them_when_asked(
 @pytest.mark.parametrize(
     ("arguments", "expected", "absent"),
     [
-        (["decoder"], {"unet"}, {"cbam", "resnet50", "timm/*"}),
+        (["decoder"], {"unet"}, {"cbam", "resnet50", "timm/*", "multitask-base"}),
         (["decoders"], {"unet"}, {"cbam", "resnet50", "timm/*"}),
         (["attention"], {"cbam"}, {"unet", "timm/*"}),
+        (["model"], {"multitask-small", "multitask-base"}, {"unet", "resnet50", "timm/*"}),
+        (["models"], {"multitask-small", "multitask-base"}, {"unet", "resnet50", "timm/*"}),
+        (["model", "*small"], {"multitask-small"}, {"multitask-base", "timm/*small"}),
+        (["multi*"], {"multitask-small", "multitask-base"}, {"unet"}),
         (["backbone"], {"resnet50", "timm/*"}, {"cbam", "unet"}),
         (["resnet*"], {"resnet18", "resnet152", "timm/resnet*"}, {"cbam", "unet", "timm/resnet50"}),
         (["backbone", "resnet1[08]*"], {"resnet18", "resnet101"}, {"resnet152", "resnet50"}),
@@ -94,6 +100,10 @@ def test_list_prints_json(zoo: Zoo) -> None:
     counted = components["timm/*"]
     assert counted["count"] > 1000
     assert counted.keys() - {"count"} == components["resnet50"].keys()
+    model = components["multitask-small"]
+    assert model["recipe"] == "zoo-resnet:resnet18.a1_in1k+zoo-cbam:cbam+zoo-unet:unet"
+    assert (model["kind"], model["provider"], model["origin"]) == ("model", SHIPPED, SHIPPED)
+    assert components["resnet50"].keys() <= model.keys()
     asked_for = json.loads(printed(zoo("list", "timm/convnext_atto*", "--json")))
     assert [item["kind"] for item in asked_for] == ["backbone"] * len(asked_for)
     assert "timm/convnext_atto" in {item["name"] for item in asked_for}
@@ -134,8 +144,9 @@ def test_info_shows_a_component_and_its_weights(zoo: Zoo) -> None:
         "option output_stride": "stride of the deepest map: 32, or 16 or 8 by dilation",
     }
     header, first, *rest = (re.split(r"\s{2,}", line) for line in weights.splitlines())
-    assert header == ["weights", "licence", "classes", "input", "repository", "revision"]
+    assert header == ["weights", "licence", "classes", "input", "repository", "revision", "from"]
     assert first[:5] == ["a1_in1k", "apache-2.0", "1000", "224×224", "timm/resnet50.a1_in1k"]
+    assert {row[-1] for row in (first, *rest)} == {SHIPPED}
     assert [row[0] for row in rest] == ["tv_in1k", "a1h_in1k", "tv2_in1k"]
 
 
@@ -148,6 +159,22 @@ def test_info_shows_a_name_of_a_source_and_only_options_that_one_may_set(zoo: Zo
     assert "pooled" not in shown
 
 
+def test_info_shows_a_named_model(zoo: Zoo) -> None:
+    shown = printed(zoo("info", "multitask-base"))
+    assert dict(re.split(r"\s{2,}", line) for line in shown.splitlines()) == {
+        "name": "multitask-base",
+        "kind": "model",
+        "what it is": "ResNet-50 with its weights, CBAM and U-Net",
+        "recipe": "zoo-resnet:resnet50.a1_in1k+zoo-cbam:cbam+zoo-unet:unet",
+        "from": SHIPPED,
+    }
+    told = json.loads(printed(zoo("info", "multitask-base", "--json")))
+    assert (told["recipe"], told["overridden"]) == (
+        "zoo-resnet:resnet50.a1_in1k+zoo-cbam:cbam+zoo-unet:unet",
+        [],
+    )
+
+
 @pytest.mark.parametrize("name", ["resnet50", "zoo-resnet:resnet50", "cbam", "timm/resnet50"])
 def test_info_prints_json(name: str, zoo: Zoo) -> None:
     told = json.loads(printed(zoo("info", name, "--json")))
@@ -157,6 +184,8 @@ def test_info_prints_json(name: str, zoo: Zoo) -> None:
         assert told["kwargs"] == {"depth": 50}
         assert told["weights"]["a1_in1k"]["repository"] == "timm/resnet50.a1_in1k"
         assert told["weights"]["a1_in1k"]["preprocessing"]["interpolation"] == "bicubic"
+        assert told["weights"]["a1_in1k"]["origin"] == SHIPPED
+        assert told["overridden"] == []
     if told["name"] == "cbam":
         assert list(told["options"]) == ["reduction"]
         assert told["weights"] == {}
@@ -172,6 +201,7 @@ def test_info_prints_json(name: str, zoo: Zoo) -> None:
         ("timm/convnext_ato", "timm/convnext_atto"),
         ("efficientnet_lite0", "timm/efficientnet_lite0"),
         ("no-such-dist:resnet50", "resnet50"),
+        ("multitask-smal", "multitask-small"),
     ],
 )
 def test_info_names_near_misses(name: str, near: str, zoo: Zoo, one_error: OneError) -> None:

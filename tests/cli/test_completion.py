@@ -30,6 +30,7 @@ LINES = [
     ("zoo info timm/resnet1", {"timm/resnet101", "timm/resnet152", "timm/resnet18"}),
     ("zoo info cb", {"cbam"}),
     ("zoo list dec", {"decoder"}),
+    ("zoo build mul", {"multitask-small", "multitask-base"}),
     ("zoo list backbone resnet1", {"resnet18", "resnet101", "resnet152"}),
     ("zoo predict resnet1", {"resnet18", "resnet101", "resnet152"}),
     ("zoo pl", {"plugins"}),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,14 +14,19 @@ from zoo_core.cli.completion import NameType
 from zoo_core.cli.tables import echo_json, echo_table
 from zoo_core.errors import UsageError
 from zoo_core.grammar import WIRED
-from zoo_core.manifest import WeightsEntry
+from zoo_core.manifest import NamedModel, WeightsEntry
 from zoo_core.spec import KINDS, Source, Spec
+
+LISTED = (*KINDS, "model")
+_NO_COMPONENT: Final[dict[str, list[str]]] = {
+    key: [] for key in ("channels", "strides", "weights", "tags", "aliases")
+}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _complete_kind(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+    return [kind for kind in LISTED if kind.startswith(incomplete)]
 
 
 @click.command("list")
@@ -28,7 +34,7 @@ def _complete_kind(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @click.argument("pattern", required=False, type=NameType())
 @json_option
 def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
-    """List components, of one KIND or by a shell PATTERN.
+    """List components and models, of one KIND or by a shell PATTERN.
 
     The names of a source such as timm/* are counted, and listed if PATTERN begins with its prefix.
 
@@ -36,19 +42,26 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     Examples:
       zoo list
       zoo list decoder
+      zoo list model
       zoo list backbone 'resnet*'
       zoo list 'timm/convnext*' --json
     """
     if kind is not None and pattern is None and set(kind) & set("*?[/"):
         kind, pattern = None, kind
-    kind = _singular(kind)
-    specs = list_components(kind, pattern)
-    sources = registry.of_kind(kind).sources() if kind else registry.sources()
+    kind = _kind(kind)
+    kinds = [known for known in KINDS if kind in (None, known)]
+    specs = list_components(kind, pattern) if kinds else []
+    sources = registry.of_kind(*kinds).sources()
     counted = [row for source in sources if (row := _count(source, pattern))]
+    models = _models(pattern) if kind in (None, "model") else []
     if as_json:
-        echo_json([_spec_json(spec) for spec in specs] + [_count_json(*row) for row in counted])
+        shown = [_spec_json(spec) for spec in specs]
+        shown += [_count_json(*row) for row in counted]
+        echo_json(shown + [_model_json(model) for model in models])
         return
-    rows = [_row(spec) for spec in specs] + [_count_row(*row) for row in counted]
+    rows = [_row(spec) for spec in specs]
+    rows += [_count_row(*row) for row in counted]
+    rows += [_model_row(model) for model in models]
     if not rows and pattern is not None:
         raise UsageError(f"no component matches {pattern!r}; 'zoo list' shows what there is")
     if not rows:
@@ -57,10 +70,22 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     echo_table(["name", "kind", "what it is", "channels", "weights", "provider"], rows)
 
 
-def _singular(kind: str | None) -> str | None:
-    if kind is not None and kind not in KINDS and kind.removesuffix("s") in KINDS:
+def _kind(kind: str | None) -> str | None:
+    """Give the kind that an argument means, in the plural too."""
+    if kind is None or kind in LISTED:
+        return kind
+    if kind.removesuffix("s") in LISTED:
         return kind.removesuffix("s")
-    return kind
+    raise UsageError(f"unknown kind {kind!r}; kinds are {', '.join(LISTED)}")
+
+
+def _models(pattern: str | None) -> list[NamedModel]:
+    models = registry.models.values()
+    return [m for m in models if pattern is None or fnmatchcase(m.name, pattern)]
+
+
+def _model_row(model: NamedModel) -> list[str]:
+    return [model.name, "model", model.summary or model.recipe, "–", "–", model.origin]
 
 
 def _row(spec: Spec) -> list[str]:
@@ -87,17 +112,25 @@ def _count_row(source: Source, shown: str, count: int) -> list[str]:
 
 def _count_json(source: Source, shown: str, count: int) -> dict[str, Any]:
     """Give the count with the keys of a component, so that a script may read all rows alike."""
-    nothing: dict[str, list[str]] = {
-        key: [] for key in ("channels", "strides", "weights", "tags", "aliases")
-    }
     return {
+        **_NO_COMPONENT,
         "name": shown,
         "kind": source.kind,
         "summary": source.summary,
-        **nothing,
         "provider": source.provider,
         "qualified_name": f"{source.provider}:{shown}",
         "count": count,
+    }
+
+
+def _model_json(model: NamedModel) -> dict[str, Any]:
+    """Give a named model with the keys of a component and its own."""
+    return {
+        **_NO_COMPONENT,
+        "kind": "model",
+        "provider": model.origin,
+        "qualified_name": model.name,
+        **asdict(model),
     }
 
 
@@ -120,13 +153,18 @@ def _spec_json(spec: Spec) -> dict[str, Any]:
 @click.argument("name", type=NameType())
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Show what is known of the component NAME.
+    """Show what is known of the component or named model NAME.
 
     \b
     Examples:
       zoo info resnet50
+      zoo info multitask-small
       zoo info timm/vit_small_patch14_dinov2 --json
     """
+    model = registry.named_model(name)
+    if model is not None:
+        _info_model(model, as_json)
+        return
     spec = registry[name]
     entries = registry.weights_of(spec)
     listed = {entry.tag for entry in entries}
@@ -135,20 +173,61 @@ def info(name: str, as_json: bool) -> None:
         shown = {entry.tag: _entry_json(entry) for entry in entries}
         given = {"target": spec.target, "kwargs": dict(spec.kwargs), "options": _options(spec)}
         described = {**_spec_json(spec), **given, "weights": shown, "other_weights": tags}
-        echo_json(described)
+        echo_json({**described, "overridden": _overridden_json(spec)})
         return
-    _echo_facts(spec)
+    _echo_facts(_facts(spec))
     if entries:
         click.echo()
         echo_table(
-            ["weights", "licence", "classes", "input", "repository", "revision"],
+            ["weights", "licence", "classes", "input", "repository", "revision", "from"],
             [_entry_row(entry) for entry in entries],
         )
+    _echo_overridden(spec)
     if tags:
         click.echo(f"\nweights known to {spec.provider}: {', '.join(tags)}")
 
 
-def _echo_facts(spec: Spec) -> None:
+def _info_model(model: NamedModel, as_json: bool) -> None:
+    if as_json:
+        echo_json({**_model_json(model), "overridden": _overridden_json(model)})
+        return
+    size = "×".join(map(str, model.image_size or ()))
+    facts = [
+        ("name", model.name),
+        ("kind", "model"),
+        ("what it is", model.summary),
+        ("recipe", model.recipe),
+        *((f"{head} classes", str(count)) for head, count in model.classes.items()),
+        ("channels", str(model.in_channels or "")),
+        ("image size", size),
+        *(
+            (f"option {part}.{option}", repr(value))
+            for part, options in model.options.items()
+            for option, value in options.items()
+        ),
+        ("from", model.origin),
+    ]
+    _echo_facts(facts)
+    _echo_overridden(model)
+
+
+def _overridden_json(item: Spec | NamedModel) -> list[dict[str, str]]:
+    return [
+        {"name": name, "origin": origin, "by": winner}
+        for name, origin, winner in registry.overridden(item)
+    ]
+
+
+def _echo_overridden(item: Spec | NamedModel) -> None:
+    lines = [
+        f"{name} of {origin} is overridden by {winner}"
+        for name, origin, winner in registry.overridden(item)
+    ]
+    for number, line in enumerate(lines):
+        click.echo(line if number else f"\n{line}")
+
+
+def _facts(spec: Spec) -> list[tuple[str, str]]:
     maps = zip(spec.channels, spec.strides, strict=True)
     facts = [
         ("name", spec.qualified_name),
@@ -160,7 +239,10 @@ def _echo_facts(spec: Spec) -> None:
         ("aliases", ", ".join(spec.aliases)),
         ("tags", ", ".join(spec.tags)),
     ]
-    facts += [(f"option {key}", text) for key, text in (_options(spec) or {}).items()]
+    return facts + [(f"option {key}", text) for key, text in (_options(spec) or {}).items()]
+
+
+def _echo_facts(facts: Sequence[tuple[str, str]]) -> None:
     width = max(len(key) for key, _ in facts)
     for key, text in facts:
         if text:
@@ -179,12 +261,11 @@ def _entry_row(entry: WeightsEntry) -> Sequence[str]:
     size = "×".join(map(str, entry.preprocessing.size))
     revision = entry.revision or "unpinned"
     classes = str(entry.classes or "–")
-    return [entry.tag, entry.licence or "unknown", classes, size, entry.repository, revision]
+    licence = entry.licence or "unknown"
+    return [entry.tag, licence, classes, size, entry.repository, revision, entry.origin]
 
 
 def _entry_json(entry: WeightsEntry) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {**asdict(entry), "pinned": entry.pinned}
 
 

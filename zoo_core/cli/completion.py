@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from zoo_core.errors import RegistryError
+
 
 class NameType(click.ParamType[Any]):
-    """The name of a component, completed from the catalogue."""
+    """The name of a component or named model, completed from the catalogue."""
 
     name = "name"
 
@@ -30,9 +33,9 @@ class RecipeType(click.ParamType[Any]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Give backbones for the first part, attentions and decoders for those that follow."""
+        """Give backbones and named models, and after a plus attentions and decoders."""
         before, plus, last = incomplete.rpartition("+")
-        kinds = ("attention", "decoder") if plus else ("backbone",)
+        kinds = ("attention", "decoder") if plus else ("backbone", "model")
         return _names(last, before + plus, kinds.__contains__)
 
 
@@ -45,6 +48,13 @@ def _names(start: str, before: str, wanted: Callable[[str], bool]) -> list[Compl
         if wanted(spec.kind)
         and (name := registry.of_kind(spec.kind).shown_name(spec)).startswith(start)
     ]
+    if wanted("model"):
+        with suppress(RegistryError):  # components complete beside a broken registry file
+            items += [
+                CompletionItem(name, help=model.summary)
+                for name, model in registry.models.items()
+                if name.startswith(start)
+            ]
     sources = [source for source in registry.sources() if wanted(source.kind)]
     begun = [source for source in sources if source.prefix.startswith(start)]
     # A prefix that is the only answer would be completed with a space behind it.

@@ -103,7 +103,7 @@ def build_model(
         num_classes_segmentation=seg_classes,
         pretrained=pretrained,
         weights=weights,
-        in_channels=3 if in_channels is None else in_channels,
+        in_channels=in_channels,
         image_size=image_size,
         seed=seed,
         **parse_settings(settings),

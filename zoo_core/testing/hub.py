@@ -1,58 +1,137 @@
-"""A Hugging Face Hub on this machine, for tests of downloads over real HTTP."""
+"""A Hugging Face Hub on this machine, for tests of downloads and pushes over real HTTP."""
 
 from __future__ import annotations
 
-import hashlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote, urlsplit
+
+from zoo_core.testing.faults import Fault, Request, Rule, Rules
+from zoo_core.testing.hub_api import HubApi
+from zoo_core.testing.hub_server import HubServer
+from zoo_core.testing.hub_store import Blob, Commit, Repository, is_large
 
 
 class LoopbackHub:
-    """Serves files as the Hub does, to clients whose ``HF_ENDPOINT`` is :attr:`endpoint`.
+    """Serves and takes model repositories as the Hub does, and fails as it is told to.
 
-    The client reads ``HF_ENDPOINT`` when it is imported, so set it for a child process.
+    Clients reach it if their ``HF_ENDPOINT`` is :attr:`endpoint`, and push to it if
+    ``HF_HUB_DISABLE_XET`` is set too. The client reads both when it is imported: set them for a
+    child process, or use the fixture ``loopback_hub``, which sets them for both.
 
     Attributes:
-        requests: Method and path of each request so far.
+        log: Each request so far, with its headers.
 
     Example:
         >>> with LoopbackHub() as hub:
         ...     commit = hub.add("me/net", {"model.safetensors": Path("net.safetensors")})
+        ...     cut = hub.fault(Cut(after=1000), path="*/model.safetensors", times=1)
     """
 
     def __init__(self) -> None:
-        self.requests: list[tuple[str, str]] = []
-        self._files: dict[str, dict[str, Path]] = {}
-        self._commits: dict[str, str] = {}
-        hub = self
-
-        class Handler(_Handler):
-            def answer(self) -> None:
-                hub.requests.append((self.command, self.path))
-                hub._answer(self)
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = Thread(target=self._server.serve_forever, daemon=True)
+        self.log: list[Request] = []
+        self._rules = Rules()
+        self._server = HubServer(self._rules, self.log)
+        self._api = HubApi(self.endpoint)
+        self._server.answer = self._api.answer
+        self._thread = Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def endpoint(self) -> str:
         """The address to set ``HF_ENDPOINT`` to."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def add(self, repository: str, files: dict[str, Path]) -> str:
-        """Serve files as a repository, and give its commit."""
-        digest = hashlib.sha1(usedforsecurity=False)
-        for name, path in sorted(files.items()):
-            digest.update(name.encode() + path.read_bytes())
-        self._files[repository] = dict(files)
-        self._commits[repository] = digest.hexdigest()
-        return self._commits[repository]
+    @property
+    def requests(self) -> list[tuple[str, str]]:
+        """Method and path of each request so far."""
+        return [(request.method, request.path) for request in self.log]
+
+    def add(
+        self, repository: str, files: Mapping[str, Path | bytes], *, revision: str = "main"
+    ) -> str:
+        """Serve files as a repository, and give the commit.
+
+        To move a branch, add again: the new commit has just these files, and the older ones can
+        still be had by their ids. The id depends on the names and contents of the files alone.
+
+        Args:
+            repository: Owner and name.
+            files: The content of each file; a file on the disk is read as it is served, and must
+                stay as it is.
+            revision: The branch.
+        """
+        blobs = {}
+        for name, source in files.items():
+            blob = Blob(source)
+            blobs[name] = Blob(source, large=is_large(name, blob.size))
+        commit = Commit(blobs)
+        self._api.add(repository, commit, revision)
+        return commit.id
+
+    def commits(self, repository: str) -> list[Commit]:
+        """Give all commits of a repository, the oldest first, those of all branches together.
+
+        Raises:
+            ValueError: If there is no such repository.
+        """
+        return list(self._find(repository).history)
+
+    def gate(self, repository: str, token: str | None = None) -> None:
+        """Give a repository's files only to those who send a token, or to nobody.
+
+        Others are refused with 403, of which the client makes a ``GatedRepoError``.
+
+        Raises:
+            ValueError: If there is no such repository.
+        """
+        found = self._find(repository)
+        found.gated, found.gate_token = True, token
+
+    def make_private(self, repository: str, token: str | None = None) -> None:
+        """Hide a repository from all but those who send a token, or from everybody.
+
+        Others are refused with 401, of which the client makes a ``RepositoryNotFoundError``.
+
+        Raises:
+            ValueError: If there is no such repository.
+        """
+        found = self._find(repository)
+        found.private, found.private_token = True, token
+
+    def fault(
+        self, fault: Fault, *, method: str | None = None, path: str = "*", times: int | None = None
+    ) -> Rule:
+        """Have something go wrong from now on.
+
+        Of the faults that a request matches, the first one applies, and all :class:`Header` ones
+        beside it. A fault that cannot show in an answer leaves it alone, and is not used up by
+        it: a cut needs content, so the ``HEAD`` before a download does not count. Neither does
+        the client's question for ``/api/agent-harnesses``.
+
+        Args:
+            fault: What goes wrong.
+            method: ``HEAD``, ``GET``, ``POST`` or ``PUT``; all of them by default.
+            path: A pattern of paths such as ``*/model.safetensors``, where ``*`` matches ``/``
+                too. Large files are uploaded to ``/lfs-storage/*``.
+            times: How often it applies; always by default.
+
+        Returns:
+            The rule, whose ``hits`` tell how often it has applied.
+        """
+        rule = Rule(fault, method, path, times)
+        self._rules.rules.append(rule)
+        return rule
+
+    def heal(self) -> None:
+        """Have nothing go wrong from now on."""
+        self._rules.rules.clear()
 
     def __enter__(self) -> Self:
+        self._uploads = TemporaryDirectory(prefix="loopback-hub-")
+        self._api.folder = Path(self._uploads.name)
         self._thread.start()
         return self
 
@@ -62,63 +141,12 @@ class LoopbackHub:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
         self._thread.join()
+        self._uploads.cleanup()
 
-    def _answer(self, handler: _Handler) -> None:
-        owner, name, verb, revision, filename = _split(handler.path)
-        repository = f"{owner}/{name}"
-        if verb != "resolve" or repository not in self._files:
-            return handler.refuse(404, "RepoNotFound", f"no repository {repository}")
-        commit = self._commits[repository]
-        if revision not in ("main", commit):
-            return handler.refuse(404, "RevisionNotFound", f"no revision {revision}")
-        file = self._files[repository].get(filename)
-        if file is None:
-            return handler.refuse(404, "EntryNotFound", f"no file {filename}")
-        return handler.give(file.read_bytes(), commit)
-
-
-def _split(path: str) -> list[str]:
-    """Give owner, repository, verb, revision and file of a path, empty where it has none."""
-    parts = [unquote(part) for part in urlsplit(path).path.strip("/").split("/", 4)]
-    return parts + [""] * (5 - len(parts))
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def answer(self) -> None:
-        raise AssertionError("overridden by the hub")
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def give(self, body: bytes, commit: str) -> None:
-        start = 0
-        wanted = self.headers.get("Range", "")
-        if wanted.startswith("bytes="):
-            start = int(wanted.removeprefix("bytes=").partition("-")[0])
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-        self.send_header("X-Repo-Commit", commit)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body[start:])
-
-    def refuse(self, status: int, code: str, message: str) -> None:
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("X-Error-Message", message)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+    def _find(self, repository: str) -> Repository:
+        found = self._api.repositories.get(repository)
+        if found is None:
+            raise ValueError(f"the hub has no repository {repository}")
+        return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zoo_core.catalogue import registry
 from zoo_core.errors import WeightsError, ZooError
 from zoo_core.loader import CATCH, describe
@@ -13,7 +15,8 @@ from zoo_core.targets import resolve
 def find_entry(spec: Spec, tag: str | None = None) -> WeightsEntry:
     """Give the weights entry of a component; without a tag, its default.
 
-    Registry files come first, then the source that the component is from.
+    Registry files come first, then the source that the component is from. What a source does not
+    pin is pinned as an entry for the same file is.
 
     Raises:
         WeightsError: If there is none, naming those there are.
@@ -44,4 +47,17 @@ def _from_source(source: Source, spec: Spec, tag: str | None) -> WeightsEntry:
         ) from error
     if not isinstance(entry, WeightsEntry):
         raise WeightsError(f"{who} gave {entry!r} for {spec.name}, which is no WeightsEntry")
+    origin = registry.describe_plugin(source.provider)
+    return _pinned(replace(entry, provider=source.provider, origin=origin))
+
+
+def _pinned(entry: WeightsEntry) -> WeightsEntry:
+    """Give an entry with the pins that a registry has of the same file, if it has none itself."""
+    if entry.pinned:
+        return entry
+    for known in registry.weights:
+        same = (known.repository, known.filename) == (entry.repository, entry.filename)
+        agree = entry.revision in (None, known.revision) and entry.sha256 in (None, known.sha256)
+        if known.pinned and same and agree:
+            return replace(entry, revision=known.revision, sha256=known.sha256, size=known.size)
     return entry

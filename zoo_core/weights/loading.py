@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from zoo_core.catalogue import registry
 from zoo_core.contracts import Backbone
-from zoo_core.errors import WeightsError
-from zoo_core.weights.fetching import fetch
+from zoo_core.errors import DamagedFileError, WeightsError
+from zoo_core.store import fetch, fetch_again
+from zoo_core.weights.blank import fillable
 from zoo_core.weights.finding import find_entry
-from zoo_core.weights.report import Fate, LoadReport
+from zoo_core.weights.plan import Plan
+from zoo_core.weights.report import LoadReport
+from zoo_core.weights.tensorfile import Reading, TensorFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
-
-_COUNTER = "num_batches_tracked"
-_COUNTS = "a counter, which starts at zero"
 
 
 def load(
@@ -30,47 +28,103 @@ def load(
     path: str | PathLike[str],
     layout: str | None = None,
     *,
+    sha256: str | None = None,
     head: nn.Linear | None = None,
     headless: str = "this module has no classification head",
     report_as: str = "",
 ) -> LoadReport:
     """Fill one component from a file; nothing is changed unless everything is explained.
 
-    The first convolution is adapted to another number of input channels: summed over the file's
-    for one, else repeated in turn and scaled so that activations keep their size.
+    Names, shapes and types are compared before a tensor is read, and nothing is changed before
+    all are read, the hash agrees and the values are finite (buffers may hold infinities). A
+    module built blank (:func:`zoo_core.weights.blank`) takes the tensors as they are; in others
+    values are replaced. The first convolution is adapted to another number of input channels:
+    summed over the file's for one, else repeated in turn and scaled so that activations keep
+    their size.
 
     Args:
         module: A backbone, or any module whose state dict has the file's names.
         path: A ``.safetensors`` file.
         layout: Whose names the file has; by default any that the module reads.
+        sha256: The hash that the file must have, compared with the very bytes that are loaded; an
+            unchanged file that had it before is not hashed again.
         head: The layer to fill from the file's classifier.
         headless: Why the file's classifier has no layer to go to, if ``head`` is ``None``.
         report_as: What stands before the names of the module's tensors in the report; those of
             the head begin with ``classifier.``.
 
     Raises:
+        DamagedFileError: If the file has another hash, or is changed while it is read.
         WeightsError: If the file cannot be read, or a tensor is missing, unexpected, of another
-            shape or of another kind of number.
+            shape or of another kind of number, or holds NaN or infinite values.
     """
-    file = Path(path)
+    with (
+        TensorFile(path, sha256) as file,
+        filling(
+            module, file, layout, head=head, headless=headless, report_as=report_as
+        ) as begun,
+    ):
+        return begun.finish()
+
+
+class Filling:
+    """A component being filled: its tensors are on their way into memory.
+
+    Args:
+        plan: Where they go.
+        reading: Where they come from.
+    """
+
+    def __init__(self, plan: Plan, reading: Reading) -> None:
+        self._plan = plan
+        self._reading = reading
+        # Blank modules come to stand where modules are constructed at the moment.
+        self._device = torch.get_default_device()
+
+    def finish(self) -> LoadReport:
+        """Wait for the tensors and put them in their places; see :func:`load`."""
+        return self._plan.carry_out(self._reading.result(), self._device)
+
+
+@contextmanager
+def filling(
+    module: nn.Module,
+    file: TensorFile,
+    layout: str | None = None,
+    *,
+    head: nn.Linear | None = None,
+    headless: str = "this module has no classification head",
+    report_as: str = "",
+) -> Iterator[Filling]:
+    """Begin to fill a component, so that other work can go on meanwhile; see :func:`load`."""
     _check_layout(module, layout, file)
-    with _opened(file) as tensors:
-        plan = _Plan(module, head, headless, report_as, file)
-        for name in tensors.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-            plan.place(name, tensors.get_tensor(name))
-    return plan.execute()
+    blank = any(tensor.is_meta for tensor in module.state_dict().values())
+    if torch.get_default_device().type == "meta" or (blank and not fillable(module)):
+        raise WeightsError(
+            f"{file.path}: {type(module).__name__} is on the meta device and cannot be filled"
+        )
+    plan = Plan(module, head, headless, report_as, file.path)
+    plan.settle(file.slots.values())
+    with file.begin({move.name for move in plan.moves}, plan.infinite) as reading:
+        yield Filling(plan, reading)
 
 
 def load_pretrained(backbone: Backbone, component: str, tag: str | None = None) -> LoadReport:
     """Fetch the weights of a component of the catalogue and fill a backbone with them.
 
-    The report stays with the backbone too, as ``load_report``.
+    A damaged file of the cache is fetched again. The report stays with the backbone too, as
+    ``load_report``.
 
     Raises:
         WeightsError: If there are none, or they cannot be fetched or loaded.
     """
     entry = find_entry(registry.backbones[component], tag)
-    backbone.load_report = load(backbone, fetch(entry), entry.layout)
+    file = fetch(entry)
+    try:
+        backbone.load_report = load(backbone, file.path, entry.layout, sha256=file.sha256)
+    except DamagedFileError as error:
+        file = fetch_again(entry, file, error)
+        backbone.load_report = load(backbone, file.path, entry.layout, sha256=file.sha256)
     return backbone.load_report
 
 
@@ -80,173 +134,22 @@ def classes_in(path: str | PathLike[str], backbone: Backbone) -> int | None:
     Raises:
         WeightsError: If the file cannot be read.
     """
-    with _opened(Path(path)) as tensors:
-        name = f"{backbone.classifier}.weight"
-        if backbone.classifier is None or name not in tensors.keys():  # noqa: SIM118
-            return None
-        shape = tensors.get_slice(name).get_shape()
-        return int(shape[0]) if shape else None
+    with TensorFile(path) as file:
+        return classes_of(file, backbone)
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    if file.suffix != ".safetensors":
-        raise WeightsError(f"{file}: weights are read from .safetensors files only")
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            yield tensors
-    except (OSError, SafetensorError) as error:
-        if not file.exists():
-            raise WeightsError(f"{file}: there is no such file") from error
-        raise WeightsError(f"{file}: this is no readable safetensors file: {error}") from error
+def classes_of(file: TensorFile, backbone: Backbone) -> int | None:
+    """Give the number of classes of the classifier in an open file, ``None`` without one."""
+    slot = file.slots.get(f"{backbone.classifier}.weight")
+    if backbone.classifier is None or slot is None or not slot.shape:
+        return None
+    return slot.shape[0]
 
 
-def _check_layout(module: nn.Module, layout: str | None, file: Path) -> None:
+def _check_layout(module: nn.Module, layout: str | None, file: TensorFile) -> None:
     readable = module.layouts if isinstance(module, Backbone) else ()
     if layout is not None and layout not in readable:
         raise WeightsError(
-            f"{file}: {type(module).__name__} cannot read layout {layout!r}; it reads "
+            f"{file.path}: {type(module).__name__} cannot read layout {layout!r}; it reads "
             f"{', '.join(readable) or 'its own names only'}"
         )
-
-
-class _Plan:
-    """Where each tensor of a file goes; carried out only when all are accounted for."""
-
-    def __init__(
-        self, module: nn.Module, head: nn.Linear | None, headless: str, report_as: str, file: Path
-    ) -> None:
-        self.report_as = report_as
-        self.file = file
-        self.what = type(module).__name__
-        self.head = head
-        self.headless = headless
-        self.prefix = module.state_prefix if isinstance(module, Backbone) else ""
-        self.first_conv = module.first_conv if isinstance(module, Backbone) else None
-        self.classifier = module.classifier if isinstance(module, Backbone) else None
-        self.left_out = module.left_out if isinstance(module, Backbone) else {}
-        self.state = module.state_dict()
-        self.missing = dict.fromkeys(self.state)
-        self.problems: list[str] = []
-        self.copies: list[tuple[Tensor, Tensor]] = []
-        self.loaded: list[Fate] = []
-        self.adapted: list[Fate] = []
-        self.dropped: list[Fate] = []
-        self.heads: dict[str, Tensor] = {}
-        if any(tensor.is_meta for tensor in self.state.values()):
-            raise WeightsError(f"{file}: {self.what} is on the meta device and cannot be filled")
-
-    def place(self, name: str, tensor: Tensor) -> None:
-        key = self.prefix + name
-        if key in self.state:
-            del self.missing[key]
-            self.fill(key, name, tensor)
-        elif self.classifier is not None and name.startswith(f"{self.classifier}."):
-            self.heads[name] = tensor
-        elif name in self.left_out:
-            self.drop(name, tensor, self.left_out[name])
-        else:
-            self.problems.append(f"{name} is in the file but not in the model")
-
-    def fill(self, key: str, name: str, tensor: Tensor) -> None:
-        target = self.state[key]
-        if tensor.is_floating_point() != target.is_floating_point():
-            self.problems.append(f"{name} is {tensor.dtype} in the file and {target.dtype} here")
-        elif tensor.shape == target.shape:
-            self.copies.append((target, tensor))
-            self.loaded.append(Fate(self.report_as + key, target.numel()))
-        elif name == f"{self.first_conv}.weight" and _differ_in_input(tensor, target):
-            self.copies.append((target, adapt_input(tensor, target.shape[1])))
-            change = f"{tensor.shape[1]} → {target.shape[1]} input channels"
-            self.adapted.append(Fate(self.report_as + key, target.numel(), change))
-        else:
-            self.problems.append(
-                f"{name} is {list(tensor.shape)} in the file and {list(target.shape)} here"
-            )
-
-    def place_classifier(self) -> None:
-        """Fill the head from the file's classifier, or drop that whole, with the reason."""
-        wanted: dict[str, Tensor] = {}
-        if self.head is not None and self.heads:
-            own = self.head.state_dict()
-            wanted = {f"{self.classifier}.{key}": target for key, target in own.items()}
-        problems = self.problems_of_classifier(wanted)
-        self.problems += problems
-        if problems:
-            return
-        reason = self.reason_to_drop_classifier(wanted)
-        for name, tensor in self.heads.items():
-            if reason:
-                self.drop(name, tensor, reason)
-            else:
-                self.copies.append((wanted[name], tensor.reshape(wanted[name].shape)))
-                key = name.removeprefix(f"{self.classifier}.")
-                self.loaded.append(Fate(f"classifier.{key}", tensor.numel()))
-
-    def problems_of_classifier(self, wanted: dict[str, Tensor]) -> list[str]:
-        problems = []
-        known = [f"{self.classifier}.{key}" for key in ("weight", "bias")]
-        for name, tensor in self.heads.items():
-            if not tensor.is_floating_point():
-                problems.append(f"{name} is {tensor.dtype} in the file")
-            elif name not in (wanted or known):
-                problems.append(f"{name} is in the file but not in the model")
-        missing = sorted(wanted.keys() - self.heads.keys())
-        return problems + [f"{name} is in the model but not in the file" for name in missing]
-
-    def reason_to_drop_classifier(self, wanted: dict[str, Tensor]) -> str:
-        if self.head is None:
-            return self.headless
-        for name in sorted(self.heads, reverse=True):  # the weight tells more than the bias
-            if not _same_but_for_ones(self.heads[name], wanted[name]):
-                here, there = list(wanted[name].shape), list(self.heads[name].shape)
-                return f"{name} is {there}, and the head has {here}"
-        return ""
-
-    def drop(self, name: str, tensor: Tensor, reason: str) -> None:
-        self.dropped.append(Fate(name, tensor.numel(), reason))
-
-    def execute(self) -> LoadReport:
-        self.place_classifier()
-        counters = [key for key in self.missing if key.endswith(_COUNTER)]
-        lost = [key for key in self.missing if key not in counters]
-        self.problems += [f"{key} is in the model but not in the file" for key in lost]
-        if self.problems:
-            more = f", and {len(self.problems) - 4} more" if len(self.problems) > 4 else ""
-            raise WeightsError(
-                f"{self.file}: does not fit {self.what}: {'; '.join(self.problems[:4])}{more}"
-            )
-        with torch.no_grad():
-            for target, tensor in self.copies:
-                target.copy_(tensor)
-        return LoadReport(
-            source=str(self.file),
-            loaded=tuple(self.loaded),
-            adapted=tuple(self.adapted),
-            random=tuple(Fate(self.report_as + key, 1, _COUNTS) for key in counters),
-            dropped=tuple(self.dropped),
-        )
-
-
-def _same_but_for_ones(tensor: Tensor, target: Tensor) -> bool:
-    """Whether a 1×1 convolution's weight, say, is this linear layer's."""
-    return tensor.numel() == target.numel() and tensor.shape[: target.dim()] == target.shape
-
-
-def _differ_in_input(tensor: Tensor, target: Tensor) -> bool:
-    return tensor.dim() == target.dim() == 4 and (
-        (tensor.shape[0], *tensor.shape[2:]) == (target.shape[0], *target.shape[2:])
-    )
-
-
-def adapt_input(weight: Tensor, channels: int) -> Tensor:
-    """Change a convolution's weight ``[O, I, h, w]`` to ``channels`` input channels.
-
-    One channel gets the sum over all; otherwise the file's channels are repeated in turn and
-    scaled by ``I / channels``, so that activations keep their size. timm does the same.
-    """
-    given = weight.shape[1]
-    if channels == 1:
-        return weight.sum(1, keepdim=True)
-    order: Iterable[int] = (channel % given for channel in range(channels))
-    return weight[:, list(order)] * (given / channels)

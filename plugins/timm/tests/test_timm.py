@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -379,6 +380,30 @@ def test_the_default_weights_are_those_of_the_first_tag() -> None:
 def test_weights_that_are_not_there_are_refused(name: str, tag: str | None, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         weights_entry(name, tag)
+
+
+def test_all_weights_of_timm_can_be_described_but_those_that_are_not_on_the_hub() -> None:
+    def described(name: str, tag: str) -> str:
+        try:
+            return weights_entry(name, tag).filename
+        except WeightsError as error:
+            return str(error)
+
+    told = [described(name, tag) for name in architectures() for tag in weight_tags(name)]
+    assert told.count("model.safetensors") > 1500
+    others = {text for text in told if text != "model.safetensors"}
+    assert all(text.endswith("are not on the Hugging Face Hub") for text in others)
+
+
+def test_weights_that_are_pickles_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(get_pretrained_cfg("resnet50.a1_in1k"), hf_hub_filename="pytorch_model.bin")
+    monkeypatch.setattr("zoo_timm.weights.get_arch_pretrained_cfgs", lambda name: {name: config})
+    with pytest.raises(WeightsError) as caught:
+        weights_entry("resnet50")
+    assert str(caught.value) == (
+        "weights 'a1_in1k' of 'timm/resnet50' are in pytorch_model.bin of timm/resnet50.a1_in1k; "
+        "only .safetensors files are read"
+    )
 
 
 def test_every_name_is_found_whichever_module_registers_it() -> None:

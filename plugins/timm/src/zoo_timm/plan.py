@@ -90,9 +90,25 @@ def make_plan(name: str, in_channels: int, image_size: Size | None) -> Plan:
 
 def _flexible_twin(name: str, channels: int) -> Twin:
     """Give a twin that takes as many sizes as timm can make it take."""
-    twin = Twin(name, {"in_chans": channels})
+    plain = {"in_chans": channels}
+    twin, given = _first_twin(name, plain)
     flexible = {key: value for key, value in _FLEXIBLE.items() if twin.has_argument(key)}
-    return Twin(name, twin.options | flexible) if flexible else twin
+    # Some constructors take any argument, also those that do nothing.
+    return twin if flexible.keys() == given else Twin(name, plain | flexible)
+
+
+def _first_twin(name: str, plain: Mapping[str, Any]) -> tuple[Twin, set[str]]:
+    """Give a twin with the most of the flexible arguments that it puts up with, and which.
+
+    Refusing an argument takes next to no time, and which ones a model has is not to be seen before
+    it is constructed.
+    """
+    for keys in (set(_FLEXIBLE), *({key} for key in _FLEXIBLE)):
+        try:
+            return Twin(name, {**plain, **{key: _FLEXIBLE[key] for key in keys}}), keys
+        except InputError:
+            continue
+    return Twin(name, plain), set()
 
 
 def _settled(twin: Twin, native: Size) -> Twin:
@@ -153,12 +169,13 @@ def _sizes_above(size: Size, steps: Sequence[int]) -> Iterator[Size]:
 
 
 def _check_name(name: str) -> None:
-    known = timm.list_models()
-    if name in known:
+    successors = get_deprecated_models()
+    # timm also takes an architecture's name with a tag.
+    if timm.is_model(name) and "." not in name and name not in successors:
         return
-    successor = get_deprecated_models().get(name)
+    successor = successors.get(name)
     if successor:
         raise InputError(f"timm has renamed {name!r} to {successor.partition('.')[0]!r}")
-    near = get_close_matches(name, known, n=3)
+    near = get_close_matches(name, timm.list_models(), n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise InputError(f"timm {timm.__version__} has no architecture {name!r}{hint}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from inspect import Parameter, signature
 from types import MethodType
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo_core.errors import ContractError, InputError
+from zoo_timm.meta import on_meta
 from zoo_timm.sizes import Size
 from zoo_timm.taps import choose_taps, lay_out
 
@@ -42,6 +41,7 @@ class Twin:
         self.options = dict(options)
         self.layout = layout
         self.has_head = False
+        self._seen: dict[Size, tuple[Any, list[Tensor]]] = {}
         self.model = _construct(name, options)
         if not hasattr(self.model, "forward_intermediates"):
             raise ContractError(f"timm's {name!r} cannot be a backbone: it gives no feature maps")
@@ -65,6 +65,8 @@ class Twin:
         ]
         self.taps = choose_taps(strides)
         self.strides = [strides[tap] for tap in self.taps]
+        final, taps = self._seen[size]
+        self._seen = {size: (final, [taps[tap] for tap in self.taps])}
         try:
             pooled = self.head(size, pre_logits=True)
         except Exception:  # Encoders have a head that refuses; what it raises is up to timm.
@@ -100,7 +102,7 @@ class Twin:
             ContractError: If the model cannot take it, or gives other maps than it says.
         """
         try:
-            with _on_meta():
+            with on_meta():
                 final, taps = self._run(size)
                 maps = lay_out(taps, size, self.strides)
                 if self.has_head:
@@ -128,19 +130,22 @@ class Twin:
 
     def head(self, size: Size, **options: bool) -> Any:
         """Give what the model's head makes of a picture; raises whatever the model raises."""
-        with _on_meta():
+        with on_meta():
             return self.model.forward_head(self._run(size)[0], **options)
 
-    def _run(self, size: Size) -> Any:
-        picture = torch.zeros(1, self.options["in_chans"], *size)
-        return self.model.forward_intermediates(
-            picture, indices=self.taps, output_fmt=self.layout, stop_early=False
-        )
+    def _run(self, size: Size) -> tuple[Any, list[Tensor]]:
+        """Give what the model makes of a picture: what its head takes, and what it tapped."""
+        if size not in self._seen:
+            picture = torch.zeros(1, self.options["in_chans"], *size)
+            self._seen[size] = self.model.forward_intermediates(
+                picture, indices=self.taps, output_fmt=self.layout, stop_early=False
+            )
+        return self._seen[size]
 
 
 def _construct(name: str, options: Mapping[str, Any]) -> Any:
     try:
-        with _on_meta():
+        with on_meta():
             model = timm.create_model(name, **options).eval()
     except Exception as error:  # Whatever a constructor raises, these arguments do not suit it.
         given = ", ".join(f"{key}={value}" for key, value in options.items())
@@ -156,13 +161,6 @@ def _snapped(size: Size, seen: Size, stride: int) -> int:
     """Give the stride that a model declares unless the map it gives is of quite another."""
     measured = max(size) / max(seen)
     return stride if 2 / 3 < measured / stride < 3 / 2 else round(measured)
-
-
-@contextmanager
-def _on_meta() -> Iterator[None]:
-    with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _lstm_shape(lstm: nn.LSTM, x: Tensor) -> tuple[Tensor, None]:

@@ -23,16 +23,22 @@ def weights_entry(name: str, tag: str | None = None) -> WeightsEntry:
         tag: Which of its weights; timm's default without one.
 
     Raises:
-        WeightsError: If timm has no such weights, or they are not on the Hub.
+        WeightsError: If timm has no such weights, or they are not on the Hub as safetensors.
     """
     cfg = _find(name, tag)
     if not cfg.hf_hub_id:
         raise WeightsError(f"weights {cfg.tag!r} of 'timm/{name}' are not on the Hugging Face Hub")
+    filename = cfg.hf_hub_filename or "model.safetensors"
+    if not filename.endswith(".safetensors"):
+        raise WeightsError(
+            f"weights {cfg.tag!r} of 'timm/{name}' are in {filename} of {cfg.hf_hub_id}; only "
+            f".safetensors files are read"
+        )
     return WeightsEntry(
         component=f"timm/{name}",
         tag=cfg.tag or "",
         repository=cfg.hf_hub_id,
-        filename=cfg.hf_hub_filename or "model.safetensors",
+        filename=filename,
         preprocessing=_preprocessing(cfg),
         classes=cfg.num_classes or None,
         labels=_IMAGENET if cfg.num_classes == 1000 and "in1k" in (cfg.tag or "") else None,

@@ -1,0 +1,210 @@
+"""Models without data: constructed without initial values, run for their shapes only.
+
+On the meta device, torch works out what its commonest functions give in Python, which takes up to
+a millisecond a call. Here it is told at a glance.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Construct and run models on the meta device, quickly and without a warning."""
+    with torch.device("meta"), ShapesOnly(), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class ShapesOnly(TorchFunctionMode):
+    """Spare tensors on the meta device what makes no difference to them.
+
+    They are not filled, and of some functions the result is given without running them. All
+    others, tensors elsewhere, and arguments that do not fit are left to torch.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Give what a function gives."""
+        kwargs = kwargs or {}
+        shortcut = _SHORTCUTS.get(func)
+        result = _tried(shortcut, args, kwargs) if shortcut else None
+        return func(*args, **kwargs) if result is None else result
+
+
+def _tried(
+    shortcut: Callable[..., Tensor | None], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Tensor | None:
+    try:
+        with torch._C.DisableTorchFunction():  # Else each look at a shape passes by other modes.
+            return shortcut(*args, **kwargs)
+    except Exception:  # Odd arguments, which torch takes or says what is wrong with.
+        return None
+
+
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_meta and x.is_floating_point()
+
+
+def _like(x: Tensor) -> Tensor:
+    # Of a meta tensor, the general function is a slow one itself.
+    return x.new_empty(x.shape) if x.is_contiguous() else torch.empty_like(x)
+
+
+def _fits(given: Tensor | None, shape: Sequence[int], dtype: torch.dtype) -> bool:
+    return given is None or (given.shape == shape and given.dtype == dtype)
+
+
+def _spreads(given: Tensor, shape: Sequence[int]) -> bool:
+    """Tell whether a tensor broadcasts to a shape."""
+    sides = zip(reversed(given.shape), reversed(shape), strict=False)
+    return given.ndim <= len(shape) and all(side in (1, whole) for side, whole in sides)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> list[int] | None:
+    """Give the shape that two shapes broadcast to, if they do."""
+    pairs = list(zip_longest(reversed(one), reversed(other), fillvalue=1))
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        return None
+    return [b if a == 1 else a for a, b in reversed(pairs)]
+
+
+def _filled(tensor: Tensor, *values: Any, **options: Any) -> Tensor | None:
+    if any(isinstance(value, Tensor) for value in (*values, *options.values())):
+        return None
+    return tensor if _is_plain(tensor) else None
+
+
+def _gelu(x: Tensor, approximate: str = "none") -> Tensor | None:
+    return _like(x) if _is_plain(x) else None
+
+
+def _rolled(x: Tensor, *_: Any, **options: Any) -> Tensor | None:
+    return x.new_empty(x.shape) if _is_plain(x) else None
+
+
+def _pairwise(x: Any, y: Any, **options: Any) -> Tensor | None:
+    if options or not isinstance(x, Tensor) or not x.is_meta or x.dtype == torch.bool:
+        return None
+    if isinstance(y, int | float):
+        return _like(x) if x.is_floating_point() else None
+    if not isinstance(y, Tensor) or not y.is_meta or y.dtype != x.dtype:
+        return None
+    if x.is_contiguous() and y.is_contiguous():
+        shape = _common(x.shape, y.shape)
+        return None if shape is None else x.new_empty(shape)
+    if y.shape == x.shape and y.stride() == x.stride():
+        return _like(x)
+    # Where the first has no order of its own, the second one's is taken.
+    return _like(x) if _spreads(y, x.shape) and 0 not in x.stride() else None
+
+
+def _compared(x: Any, y: Any) -> Tensor | None:
+    simple = _is_plain(x) and x.is_contiguous() and isinstance(y, int | float)
+    return x.new_empty(x.shape, dtype=torch.bool) if simple else None
+
+
+def _masked(x: Tensor, mask: Tensor, value: Any) -> Tensor | None:
+    simple = _is_plain(x) and x.is_contiguous() and isinstance(value, int | float)
+    if simple and mask.is_meta and mask.dtype == torch.bool and _spreads(mask, x.shape):
+        return x.new_empty(x.shape)
+    return None
+
+
+def _layer_norm(
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    shape = tuple(normalized_shape)
+    if not _is_plain(x) or x.shape[-len(shape) :] != shape:
+        return None
+    given = (weight, bias)
+    return x.new_empty(x.shape) if all(_fits(one, shape, x.dtype) for one in given) else None
+
+
+def _batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if training or running_mean is None or running_var is None or not _is_plain(x) or x.ndim < 2:
+        return None
+    given = (running_mean, running_var, weight, bias)
+    return _like(x) if all(_fits(one, x.shape[1:2], x.dtype) for one in given) else None
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    if not _is_plain(x) or x.ndim < 2 or weight.dtype != x.dtype or weight.ndim != 2:
+        return None
+    width, depth = weight.shape
+    if x.shape[-1] != depth or not _fits(bias, (width,), x.dtype):
+        return None
+    return x.new_empty(*x.shape[:-1], width)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor | None:
+    if is_causal or enable_gqa or not _is_plain(query) or query.ndim < 3:
+        return None
+    *batch, length, depth = query.shape
+    others = key.shape[-2]
+    if not _fits(key, (*batch, others, depth), query.dtype):
+        return None
+    if not _fits(value, (*batch, others, value.shape[-1]), query.dtype):
+        return None
+    if attn_mask is not None and not (
+        attn_mask.dtype in (torch.bool, query.dtype)
+        and _spreads(attn_mask, (*batch, length, others))
+    ):
+        return None
+    return query.new_empty(*batch, length, value.shape[-1])
+
+
+# What each gives if that is plain to see, else None.
+_SHORTCUTS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
+    **dict.fromkeys(
+        (nn.init.constant_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_), _filled
+    ),
+    **dict.fromkeys((Tensor.fill_, Tensor.zero_, Tensor.normal_, Tensor.uniform_), _filled),
+    **dict.fromkeys((Tensor.add_, Tensor.mul_, Tensor.clamp_, Tensor.erfinv_), _filled),
+    **dict.fromkeys((Tensor.add, Tensor.sub, Tensor.mul, torch.add, torch.mul), _pairwise),
+    **dict.fromkeys((Tensor.__eq__, Tensor.__ne__, Tensor.eq, Tensor.ne), _compared),
+    Tensor.masked_fill: _masked,
+    F.gelu: _gelu,
+    torch.roll: _rolled,
+    F.layer_norm: _layer_norm,
+    F.batch_norm: _batch_norm,
+    F.linear: _linear,
+    F.scaled_dot_product_attention: _attention,
+}
