@@ -2,7 +2,7 @@
 
 Every load runs in a process of its own, after all imports; the rounds are interleaved. All read
 files that are cached: torchvision a ``.pth`` of its hub folder, timm and the zoo one safetensors
-file of the Hugging Face cache, which a hub on this machine serves beforehand. The values are random.
+file of the Hugging Face cache, which a hub on this machine serves beforehand, of random values.
 
 Run ``python -m benchmarks.loading [ROUNDS]``.
 """

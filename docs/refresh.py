@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 REFERENCE = ROOT / "docs" / "command-line.md"
-COMMANDS = ("list", "info", "plugins", "build", "predict", "completion")
 CONSOLE = re.compile(r"(?<=```console\n)(.*?)(?=```)", re.DOTALL)
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 NAMED_FILE = re.compile(r"`([\w./]+)`:\n\n```(?:toml|py)\n(.*?)```", re.DOTALL)
@@ -94,11 +93,24 @@ def run_python(document: Path, folder: Path) -> None:
         subprocess.run(command, cwd=folder, env=settings, check=True, stdout=subprocess.DEVNULL)
 
 
+def command_names() -> list[str]:
+    """Give all commands of the core, each group before its own: "", "list", … "weights pull"."""
+    import click
+
+    from zoo_core.cli import cli
+
+    def inside(name: str, command: click.Command) -> list[str]:
+        below = command.commands.items() if isinstance(command, click.Group) else ()
+        return [name, *(deep for key, one in below for deep in inside(f"{name} {key}", one))]
+
+    return [name.strip() for name in inside("", cli)]
+
+
 def command_line_reference() -> str:
     """Give the reference of the command line, from each command's own help."""
     pages = ["# Command line\n\nWritten by `python docs/refresh.py` from each command's help.\n"]
-    for name in ("", *COMMANDS):
-        arguments = [*([name] if name else []), "--help"]
+    for name in command_names():
+        arguments = [*name.split(), "--help"]
         done = subprocess.run(
             [Path(sys.executable).parent / "zoo", *arguments],
             env=os.environ | {"COLUMNS": "80", "ZOO_PLUGINS": ""},

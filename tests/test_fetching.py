@@ -37,7 +37,7 @@ def hub(weights: Path) -> Iterator[LoopbackHub]:
 
 def build(code: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run code in a child with an empty Hugging Face home."""
-    settings = {"HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment}
+    settings = {"HF_HOME": str(home), "XDG_CONFIG_HOME": str(home), **environment}
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env=os.environ | settings,
@@ -81,7 +81,8 @@ def test_pretrained_fetches_once_and_then_works_offline(
         "licence": "apache-2.0",
     }
     gets = [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]
-    assert gets == [f"/{REPOSITORY}/resolve/main/model.safetensors"]
+    [commit] = hub.commits(REPOSITORY)
+    assert gets == [f"/{REPOSITORY}/resolve/{commit.id}/model.safetensors"]
     asked = len(hub.requests)
     offline = build(CHECKSUM, tmp_path, HF_ENDPOINT=hub.endpoint, HF_HUB_OFFLINE="1")
     assert offline.stdout == online.stdout
@@ -100,14 +101,16 @@ except zoo.ZooError as error:
 @pytest.mark.parametrize(
     ("recipe", "environment", "message"),
     [
-        ("resnet34", {}, "WeightsError {endpoint} has no repository timm/resnet34.a1_in1k"),
+        ("resnet34", {},
+         "WeightsError {endpoint} has no repository timm/resnet34.a1_in1k, or it is private: then "
+         "'hf auth login' is needed"),
         ("resnet18", {"HF_HUB_OFFLINE": "1"},
          "WeightsError model.safetensors of timm/resnet18.a1_in1k is not in the cache, and "
          "HF_HUB_OFFLINE is set; a local file can be given with --weights FILE (weights=…)"),
         ("resnet18", {"HF_ENDPOINT": "http://127.0.0.1:9"},
-         "WeightsError model.safetensors of timm/resnet18.a1_in1k is not in the cache, and "
-         "http://127.0.0.1:9 cannot be reached; a local file can be given with --weights FILE "
-         "(weights=…)"),
+         "UnreachableError model.safetensors of timm/resnet18.a1_in1k is not in the cache, and "
+         "http://127.0.0.1:9 cannot be reached ([Errno 111] Connection refused); a local file can "
+         "be given with --weights FILE (weights=…)"),
     ],
 )  # fmt: skip
 def test_weights_that_cannot_be_had_cost_one_clear_line(
@@ -140,4 +143,24 @@ def test_a_pinned_file_is_checked_against_its_hash(
     assert build(code, tmp_path, **settings).stdout.strip() == "loaded"
     registry.write_text(entry.format(repository=REPOSITORY, sha256="0" * 64))
     refused = build(code, tmp_path, **settings).stdout
-    assert f"sha256 is {true}, and resnet18.a1_in1k is pinned to {'0' * 64}" in refused
+    assert f"announces sha256 {true}, and resnet18.a1_in1k is pinned to {'0' * 64}" in refused
+
+
+def test_a_cached_file_that_was_tampered_with_is_never_loaded(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    """It is deleted, and fetched again where that is possible."""
+    code = f"import warnings; warnings.simplefilter('always', UserWarning)\n{CHECKSUM}"
+    first = build(code, tmp_path, HF_ENDPOINT=hub.endpoint)
+    [blob] = (path for path in tmp_path.rglob("blobs/*") if path.is_file())
+    good = blob.read_bytes()
+    for bad in (good[:-1] + bytes([good[-1] ^ 1]), good[:-1000], b"\x80\x02" + good[2:]):
+        blob.write_bytes(bad)
+        again = build(code, tmp_path, HF_ENDPOINT=hub.endpoint)
+        assert again.stdout == first.stdout
+        assert "; it is deleted, and fetched again" in again.stderr
+        assert blob.read_bytes() == good
+    blob.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    offline = build(ERROR.format(recipe="resnet18"), tmp_path, HF_HUB_OFFLINE="1")
+    assert "is not in the cache, and HF_HUB_OFFLINE is set" in offline.stdout
+    assert not blob.exists()

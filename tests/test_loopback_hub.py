@@ -51,7 +51,6 @@ from zoo_core.testing import (
     WrongSize,
 )
 
-
 # The client's own way of sending a file.
 
 NAME = "me/net"

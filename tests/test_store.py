@@ -125,9 +125,7 @@ def test_a_record_that_is_damaged_is_told(served: LoopbackHub) -> None:
 
 
 @pytest.mark.parametrize("entry", [ENTRY, PINNED], ids=["unpinned", "pinned"])
-def test_a_tampered_body_is_refused_and_not_kept(
-    served: LoopbackHub, entry: WeightsEntry
-) -> None:
+def test_a_tampered_body_is_refused_and_not_kept(served: LoopbackHub, entry: WeightsEntry) -> None:
     served.fault(Tampered())
     message = refused(entry)
     assert "what http://127.0.0.1:" in message

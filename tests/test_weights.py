@@ -10,12 +10,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 from timm.models import adapt_input_conv
-from torch import Tensor
+from torch import Tensor, nn
 
 import zoo_core as zoo
 from zoo_core.errors import WeightsError
 from zoo_core.models.backbones import CNNBackbone, TimmBackbone
-from zoo_core.weights import classes_in, find_entry, load
+from zoo_core.weights import blank, built_for_loading, classes_in, find_entry, load
 from zoo_core.weights.plan import adapt_input
 
 
@@ -213,11 +213,92 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, file: Path) -> No
     )
 
 
-def test_a_model_on_the_meta_device_cannot_be_filled(file: Path) -> None:
-    with torch.device("meta"):
+def test_a_blank_model_takes_the_values_over(file: Path) -> None:
+    state = torch.get_rng_state()
+    with blank():
         backbone = CNNBackbone(18)
-    with pytest.raises(WeightsError, match="CNNBackbone is on the meta device"):
-        load(backbone, file)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(tensor.is_meta for tensor in backbone.state_dict().values())
+    backbone.conv1.requires_grad_(False)
+    filled = CNNBackbone(18)
+    report = load(backbone, file)
+    assert load(filled, file) == report
+    expected = filled.state_dict()
+    for name, tensor in backbone.state_dict(keep_vars=True).items():
+        assert torch.equal(tensor, expected[name]), name
+        assert isinstance(tensor, nn.Parameter) == (name in dict(filled.named_parameters()))
+    assert not backbone.conv1.weight.requires_grad
+    assert backbone.layer1[0].conv1.weight.requires_grad
+
+
+def test_nothing_is_filled_within_the_meta_device(file: Path) -> None:
+    with torch.device("meta"), pytest.raises(WeightsError, match="CNNBackbone is on the meta"):
+        load(CNNBackbone(18), file)
+
+
+class Beside(nn.Module):
+    """Has a value beside its state dict."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        if where == "attribute":
+            self.scale = torch.ones(2)
+        elif where == "list":
+            self.scales = [{"first": torch.ones(2)}]
+        elif where == "buffer":
+            self.register_buffer("scale", torch.ones(2), persistent=False)
+        elif where == "tied":
+            self.other = self.linear
+        elif where == "lazy":
+            self.other = nn.LazyLinear(2)
+        elif where == "item":
+            self.size = int(torch.ones(1).item())
+
+
+@pytest.mark.parametrize("where", ["attribute", "list", "buffer", "tied", "lazy", "item"])
+def test_what_cannot_be_blank_is_built_as_always(where: str) -> None:
+    module = built_for_loading(lambda: Beside(where))
+    assert not any(parameter.is_meta for parameter in module.parameters())
+    assert built_for_loading(lambda: Beside("nowhere")).linear.weight.is_meta
+
+
+def test_blank_modules_that_a_file_cannot_fill_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "two.safetensors"
+    save_file(nn.Linear(2, 2).state_dict(), file)
+    with blank():
+        module = Beside("buffer")
+    with pytest.raises(WeightsError, match="Beside is on the meta device and cannot be filled"):
+        load(module, file)
+
+
+def test_the_rest_of_a_model_starts_the_same_with_and_without_weights(file: Path) -> None:
+    options: dict[str, Any] = {"seed": 3, "num_classes_classification": 7}
+    plain = zoo.build("resnet18+cbam@all+unet", **options).state_dict()
+    filled = zoo.build("resnet18+cbam@all+unet", weights=file, **options).state_dict()
+    differing = {name for name in plain if not torch.equal(plain[name], filled[name])}
+    assert differing
+    assert {name.partition(".")[0] for name in differing} == {"backbone"}
+
+
+@pytest.mark.parametrize(
+    "recipe", ["resnet18", "timm/resnet18", "timm/swin_tiny_patch4_window7_224"]
+)
+def test_a_filled_model_is_the_same_blank_or_not(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = recipe.rpartition("/")[2]
+    file = tmp_path / "model.safetensors"
+    save_file(timm.create_model(name).state_dict(), file)
+    first = zoo.build(recipe, weights=file, seed=1)
+    monkeypatch.setattr("zoo_core.compose.fillable", lambda module: False)
+    second = zoo.build(recipe, weights=file, seed=1)
+    assert first.load_report == second.load_report
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(first.eval()(images), second.eval()(images))
+    first.train()(images.repeat(2, 1, 1, 1)).sum().backward()
+    assert all(parameter.grad is not None for parameter in first.parameters())
 
 
 def test_the_number_of_classes_is_read_from_the_file(file: Path, lite0: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -20,6 +21,12 @@ CLASSES = 1000
 SEGMENTATION_CLASSES = 21
 
 Construction = Callable[[], AbstractContextManager[None]]
+Making = Callable[[str, Callable[[], Any]], Any]
+
+
+def make(role: str, construct: Callable[[], Any]) -> Any:
+    """Construct a part in its role, ``backbone``, ``attention`` or ``decoder``."""
+    return construct()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,7 @@ def put_together(
     seeds: Seeds,
     *,
     construction: Construction = nullcontext,
+    making: Making = make,
     classes: Callable[[Backbone], int | None] = lambda backbone: None,
 ) -> MultitaskModel:
     """Build a model with initial values.
@@ -51,13 +59,14 @@ def put_together(
         seeds: Where each part's random numbers come from.
         construction: Within what the backbone and the classification head are constructed, the
             parts that weights may fill.
+        making: Constructs each part, where its random numbers are its own.
         classes: Gives the classes of those weights, if there are any.
 
     Raises:
         ZooError: As ``zoo.build`` says.
     """
     recipe = request.recipe
-    backbone = _backbone(request, seeds, construction)
+    backbone = _backbone(request, seeds, construction, making)
     schedule = ChannelSchedule(backbone.get_channel_schedule())
     decoder: Decoder | None = None
     segmentation = request.num_classes_segmentation
@@ -65,8 +74,9 @@ def put_together(
         segmentation = SEGMENTATION_CLASSES if segmentation is None else segmentation
         wired = {"backbone_channels": schedule, "output_channels": segmentation}
         with seeds.part(recipe.decoder.spec.name):
-            decoder = construct(recipe.decoder.spec, recipe.decoder.options, **wired)
-    attention = _attentions(recipe, schedule, seeds)
+            part = partial(construct, recipe.decoder.spec, recipe.decoder.options, **wired)
+            decoder = making("decoder", part)
+    attention = _attentions(recipe, schedule, seeds, making)
     wanted = request.num_classes_classification
     with seeds.part("classification"), construction():
         model = MultitaskModel(
@@ -80,23 +90,24 @@ def put_together(
     return model
 
 
-def classification_head(model: MultitaskModel, seeds: Seeds) -> nn.Linear | None:
-    """Build the classification head anew, as :func:`put_together` does."""
-    if model.classifier is None:
-        return None
+def classification_head(blank: nn.Linear, seeds: Seeds) -> nn.Linear:
+    """Build a classification head with initial values, as :func:`put_together` does."""
     with seeds.part("classification"):
-        return nn.Linear(model.classifier.in_features, model.classifier.out_features)
+        return nn.Linear(blank.in_features, blank.out_features)
 
 
-def _backbone(request: Request, seeds: Seeds, construction: Construction) -> Backbone:
+def _backbone(
+    request: Request, seeds: Seeds, construction: Construction, making: Making
+) -> Backbone:
     part = request.recipe.backbone
     wired: dict[str, Any] = {"in_channels": request.in_channels}
     if request.image_size is not None:
         wired["image_size"] = request.image_size
 
     def constructed(pooled: bool) -> Backbone:
+        whole = partial(construct, part.spec, part.options, pooled=pooled, **wired)
         with seeds.part(part.spec.name), construction():
-            backbone: Backbone = construct(part.spec, part.options, pooled=pooled, **wired)
+            backbone: Backbone = making("backbone", whole)
         return backbone
 
     if part.spec.channels:
@@ -121,7 +132,7 @@ def _reads_pooled(request: Request, count: int | None) -> bool:
 
 
 def _attentions(
-    recipe: Recipe, schedule: ChannelSchedule, seeds: Seeds
+    recipe: Recipe, schedule: ChannelSchedule, seeds: Seeds, making: Making
 ) -> dict[int, list[nn.Module]]:
     placed: dict[int, list[nn.Module]] = {}
     names: list[str] = []
@@ -131,6 +142,7 @@ def _attentions(
             names.append(name)
             with seeds.part(f"{name}#{names.count(name)}"):
                 channels = schedule[level - 1]
-                module: Attention = construct(part.spec, part.options, in_channels=channels)
+                whole = partial(construct, part.spec, part.options, in_channels=channels)
+                module: Attention = making("attention", whole)
             placed.setdefault(level, []).append(module)
     return placed

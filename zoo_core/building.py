@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ def build(
     num_classes_segmentation: int | None = None,
     pretrained: bool = False,
     weights: str | PathLike[str] | None = None,
+    licences: Collection[str] | None = None,
     in_channels: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     seed: int | None = None,
@@ -47,6 +48,8 @@ def build(
         pretrained: Fill the backbone, and the classification head where it fits, with the
             backbone's default weights. A tag in the recipe does so with the weights it names.
         weights: A local ``.safetensors`` file to fill them from instead.
+        licences: The only licences that fetched weights may have, by their SPDX identifiers; a
+            local file's is not known, and not asked for.
         in_channels: Channels of the pictures; 3 by default.
         image_size: Side, or height and width, in pixels, for models that must know it.
         seed: Fixes the initial weights: each part's depend on this and on its own name only. By
@@ -78,6 +81,8 @@ def build(
         _check_whole("image_size", side, least=1)
     if seed is not None and not isinstance(seed, int):
         raise InputError(f"seed must be a whole number, not {seed!r}")
+    if isinstance(licences, str) or not all(isinstance(one, str) for one in licences or ()):
+        raise InputError(f"licences are a collection of names such as 'mit', not {licences!r}")
     model = registry.named_model(recipe.strip())
     full = with_options(
         parse(recipe, registry) if model is None else _expand(model),
@@ -101,6 +106,7 @@ def build(
         num_classes_segmentation=classes["segmentation"],
         pretrained=pretrained,
         weights=weights,
+        licences=None if licences is None else tuple(licences),
         in_channels=3 if in_channels is None else in_channels,
         image_size=tuple(image_size) if isinstance(image_size, list) else image_size,
         seed=seed,

@@ -59,7 +59,7 @@ def compose(request: Request) -> MultitaskModel:
         ZooError: As ``zoo.build`` says.
     """
     model = assemble(request)
-    _announce(model, request.recipe)
+    announce(model, request.recipe)
     return model
 
 
@@ -138,14 +138,14 @@ def _built_and_filled(
         raise _NotBlankError
     report = _fill(model, weights, request.recipe, is_blank)
     if model.classifier is not None and model.classifier.weight.is_meta:
-        model.classifier = classification_head(model, seeds)
+        model.classifier = classification_head(model.classifier, seeds)
     model.load_report = _with_the_rest(model, replace(report, source=weights.source))
+    # A saved model tells it on: where a local file lay is nobody's business.
+    model.weights_source = weights.source if weights.fetched else weights.file.path.name
     return model
 
 
-def _fill(
-    model: MultitaskModel, weights: _Weights, recipe: Recipe, is_blank: bool
-) -> LoadReport:
+def _fill(model: MultitaskModel, weights: _Weights, recipe: Recipe, is_blank: bool) -> LoadReport:
     """Load the weights and, while they are being read, prove that the parts fit."""
     fits = model.classifier is not None and model.classifier.in_features == (
         model.backbone.pooled_channels
@@ -153,21 +153,21 @@ def _fill(
     headless = "the model has no classification head"
     if model.classifier is not None:
         headless = "the head reads an attended map of another length"
-    with filling(
+    begun = filling(
         model.backbone,
         weights.file,
         weights.entry.layout if weights.entry and weights.fetched else None,
         head=model.classifier if fits else None,
         headless=headless,
         report_as="backbone.",
-    ) as begun:
-        try:
-            check_parts(model, recipe)
-        except ContractError as error:
-            if is_blank:
-                raise _NotBlankError from error
-            raise
-        return begun.finish()
+    )
+    try:
+        check_parts(model, recipe)
+    except ContractError as error:
+        if is_blank:
+            raise _NotBlankError from error
+        raise
+    return begun.finish()
 
 
 def _describe(model: MultitaskModel, entry: WeightsEntry, fetched: bool) -> None:
@@ -214,7 +214,8 @@ def _with_the_rest(model: MultitaskModel, report: LoadReport) -> LoadReport:
     return replace(report, random=report.random + rest)
 
 
-def _announce(model: MultitaskModel, recipe: Recipe) -> None:
+def announce(model: MultitaskModel, recipe: Recipe) -> None:
+    """Tell the plugins of a model."""
     for distribution, call in registry.loader.call("zoo_model_built", model=model, recipe=recipe):
         try:
             call()

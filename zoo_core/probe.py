@@ -13,6 +13,7 @@ from zoo_core.contracts import Backbone, ChannelSchedule
 from zoo_core.errors import ContractError, ZooError
 from zoo_core.grammar import Part, Recipe
 from zoo_core.loader import CATCH, describe
+from zoo_core.shapes import ShapesOnly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ def check_parts(model: MultitaskModel, recipe: Recipe) -> None:
     parameter = next(model.parameters(), torch.empty(0))
     channels = getattr(model.backbone, "constructor_arguments", {}).get("in_channels", 3)
     image = torch.zeros(1, channels, *SIZE, device=parameter.device, dtype=parameter.dtype)
-    with torch.no_grad(), _evaluating(model):
+    with torch.no_grad(), ShapesOnly(), _evaluating(model):
         maps = _check_backbone(model, image, schedule, who)
         names = _attention_names(recipe, len(schedule))
         for level, modules in model.attention.items():

@@ -27,7 +27,10 @@ _MAX_SIDE: Final = 65_536
 
 # What would break a line or could not be encoded.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_PART = re.compile(r"(?P<distribution>[A-Za-z0-9][\w.-]*):[A-Za-z0-9_][\w/-]*(@[a-z0-9,]+)?")
+_PART = re.compile(
+    r"(?P<distribution>[A-Za-z0-9][\w.-]*):[A-Za-z0-9_][\w/-]*"
+    r"(@(last|all|[0-9]{1,4}(,[0-9]{1,4})*))?"
+)
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -168,10 +171,11 @@ def _config(given: object) -> SavedConfig:
     number = given.get("format")
     if type(number) is not int or number not in FORMATS:
         written = given.get("zoo_core")
-        by = f" by zoo-core {written}" if _is_text(written) and _VERSION.fullmatch(written) else ""
+        known = isinstance(written, str) and _VERSION.fullmatch(written)
+        by = f", written by zoo-core {written}" if known else ""
+        formats = " and ".join(map(str, FORMATS))
         raise _WrongError(
-            f"is of format {_short(number)}{by}; zoo-core {__version__} reads "
-            f"{' and '.join(map(str, FORMATS))}"
+            f"is of format {_short(number)}{by}; zoo-core {__version__} reads {formats}"
         )
     rules = _RULES if number > 1 else {k: r for k, r in _RULES.items() if k not in _SINCE_2}
     values = _keys(given, rules)
@@ -227,10 +231,6 @@ def _short(value: object) -> str:
         return "a huge number"
     text = ascii(value) if isinstance(value, str) and _UNFIT.search(value) else repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and not _UNFIT.search(value)
 
 
 def _text(longest: int) -> Callable[[Any], str]:
@@ -355,7 +355,7 @@ def _labels(value: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _checksums(value: Any) -> tuple[str, ...]:
-    text = _like(_CHECKSUMS, "checksums of eight hexadecimal digits each", MAX_BYTES)(value)
+    text = _like(_CHECKSUMS, "a row of checksums of eight hexadecimal digits", MAX_BYTES)(value)
     return tuple(text.split())
 
 

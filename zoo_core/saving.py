@@ -4,45 +4,51 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from huggingface_hub import ModelCard, ModelCardData, constants, hf_hub_download
-from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
-from torch import nn
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from zoo_core._version import __version__
 from zoo_core.catalogue import registry
-from zoo_core.compose import Request, assemble, compose
-from zoo_core.contracts import ChannelSchedule, Component
-from zoo_core.errors import SavedModelError, ZooError
-from zoo_core.grammar import WIRED, Part, Recipe, check_options, parse
-from zoo_core.manifest import CROP_MODES, INTERPOLATIONS, Preprocessing
+from zoo_core.contracts import Attention, Backbone, ChannelSchedule, Component, Decoder
+from zoo_core.errors import DamagedFileError, SavedModelError, WeightsError, ZooError
+from zoo_core.grammar import WIRED, Part, Recipe
+from zoo_core.manifest import RULES, Preprocessing
 from zoo_core.models.multitask import MultitaskModel
+from zoo_core.restoring import Heads, SavedFiles, blueprint, checksums, request_for, restore
+from zoo_core.saved_config import MAX_BYTES, SavedConfig, check_config
 from zoo_core.spec import Spec
+from zoo_core.store.download import hash_file
+from zoo_core.store.snapshot import Query, Snapshot, discard_damaged, fetch_files
 from zoo_core.targets import resolve
+from zoo_core.weights.tensorfile import DTYPES, TensorFile
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 WEIGHTS: Final = constants.SAFETENSORS_SINGLE_FILE
 CONFIG: Final = constants.CONFIG_NAME
+CARD: Final = "README.md"
+FILES: Final = (CARD, CONFIG, WEIGHTS)
+
+_KINDS: Final = {"backbone": Backbone, "attention": Attention, "decoder": Decoder}
 
 
 def to_config(model: MultitaskModel) -> dict[str, Any]:
-    """Give all that is needed to build the model again.
+    """Give all that is needed to build the model again, but for what tells its values.
 
     Raises:
-        SavedModelError: If a part is a module that no installed plugin gives, or an option cannot
-            be written down.
+        SavedModelError: If a part is a module that no installed plugin gives, or something that
+            the model says of itself cannot be.
     """
     recipe = describe(model)
     backbone = model.backbone.constructor_arguments
-    providers = {part.spec.provider for part in recipe.parts}
+    size = backbone.get("image_size")
     config = {
         "format": FORMAT,
         "zoo_core": __version__,
@@ -52,30 +58,70 @@ def to_config(model: MultitaskModel) -> dict[str, Any]:
             "attention": [part.options for part in recipe.attention],
             "decoder": recipe.decoder.options if recipe.decoder else {},
         },
-        "picture": {"channels": backbone.get("in_channels", 3), "size": backbone.get("image_size")},
+        "picture": {"channels": backbone.get("in_channels", 3), "size": _as_json(size)},
         "classes": {
             "classification": model.num_classes_classification or 0,
             "segmentation": model.num_classes_segmentation or 0,
         },
-        "labels": {head: list(names) for head, names in model.labels.items()},
-        "preprocessing": asdict(model.preprocessing) if model.preprocessing else None,
-        "weights": model.load_report.source if model.load_report else None,
+        "labels": _labels(model),
+        "preprocessing": _as_json(_preprocessing(model)),
+        "weights": _weights_source(model),
         "licence": model.licence,
-        "plugins": {
-            p.distribution: p.version for p in registry.plugins if p.distribution in providers
-        },
+        "plugins": _plugins(model, recipe),
     }
-    try:
-        json.dumps(config)
-    except (TypeError, ValueError) as error:
-        raise SavedModelError(
-            f"an option of the model cannot be written as JSON: {error}"
-        ) from None
+    _check_config(config)
     return config
 
 
+def _check_config(config: Mapping[str, Any]) -> SavedConfig:
+    """Refuse what would be refused when it is read."""
+    whole = {**config, "sha256": "0" * 64, "checksums": ""}
+    try:
+        written = json.loads(json.dumps(whole, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise SavedModelError(f"the model cannot be described in JSON: {error}") from None
+    return check_config(written, "the model")
+
+
+def _labels(model: MultitaskModel) -> dict[str, Any]:
+    if not isinstance(model.labels, Mapping):
+        raise SavedModelError(f"model.labels maps heads to class names; it is {model.labels!r}")
+    return {
+        head: list(names) if isinstance(names, list | tuple) else names
+        for head, names in model.labels.items()
+    }
+
+
+def _preprocessing(model: MultitaskModel) -> dict[str, Any] | None:
+    given = model.preprocessing
+    if given is None:
+        return None
+    if not isinstance(given, Preprocessing):
+        raise SavedModelError(f"model.preprocessing is a zoo_core.Preprocessing, not {given!r}")
+    return asdict(given)
+
+
+def _weights_source(model: MultitaskModel) -> str | None:
+    """Give the weights that the model began with, without where a local file lay."""
+    if model.weights_source is not None:
+        return model.weights_source
+    report = model.backbone.load_report
+    return Path(report.source).name if report else None
+
+
+def _plugins(model: MultitaskModel, recipe: Recipe) -> dict[str, str]:
+    """Give the distributions that the parts, and the parts of parts, come from."""
+    needed = {part.spec.provider for part in recipe.parts}
+    needed |= {spec.provider for spec in _specs_within(model)}
+    return {p.distribution: p.version for p in registry.plugins if p.distribution in needed}
+
+
 def describe(model: MultitaskModel) -> Recipe:
-    """Give the recipe that builds the model's parts again, every option written out."""
+    """Give the recipe that builds the model's parts again, every option written out.
+
+    Raises:
+        SavedModelError: If a part is a module that no installed plugin gives.
+    """
     schedule = ChannelSchedule(model.backbone.get_channel_schedule())
     arguments = model.backbone.constructor_arguments
     wired = {key: arguments[key] for key in WIRED["backbone"] if key in arguments}
@@ -113,18 +159,53 @@ def _part(kind: str, module: nn.Module, given: Mapping[str, Any]) -> Part:
             f"the {kind} {name} of {type(module).__module__} is given by no installed plugin, so "
             f"it cannot be saved by value"
         )
+    # What an option calls by its plain name is to be the same whatever else is installed.
+    within = {part.name: part.qualified_name for part in _specs_within(module)}
     options: dict[str, Any] = {}
     for key, value in arguments.items():
         settled = key in spec.kwargs or (key in given and _same(value, given[key]))
         if not settled:
-            options[key] = list(value) if isinstance(value, tuple) else value
+            value = within.get(value, value) if isinstance(value, str) else value
+            options[key] = _option(spec, key, value)
     return Part(spec=spec, options=options)
+
+
+def _option(spec: Spec, key: str, value: Any) -> Any:
+    """Give an option as JSON will give it back."""
+    plain = _as_json(value)
+    try:
+        same = bool(json.loads(json.dumps(plain, allow_nan=False)) == plain)
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise SavedModelError(
+            f"{spec.kind} {spec.name!r}: its option {key}={value!r} cannot be written as JSON"
+        )
+    return plain
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    return value
 
 
 def _same(value: Any, given: Any) -> bool:
     if isinstance(given, ChannelSchedule):
         return ChannelSchedule(value).strides == given.strides and tuple(value) == tuple(given)
     return bool(value == given)
+
+
+def _specs_within(module: nn.Module) -> Iterator[Spec]:
+    """Give the components that stand inside a module, as an attention does in a decoder."""
+    for part in module.modules():
+        if part is not module and isinstance(part, Component):
+            kind = next(kind for kind, base in _KINDS.items() if isinstance(part, base))
+            spec = _spec_of(kind, type(part), part.constructor_arguments)
+            if spec is not None:
+                yield spec
 
 
 def _spec_of(kind: str, cls: type, arguments: Mapping[str, Any]) -> Spec | None:
@@ -141,18 +222,100 @@ def _spec_of(kind: str, cls: type, arguments: Mapping[str, Any]) -> Spec | None:
     return None
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse to save a model to what is no folder.
+
+    Raises:
+        SavedModelError: If it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise SavedModelError(f"{folder} is a file; a model is saved to a folder")
+
+
+def check_savable(model: MultitaskModel) -> None:
+    """Refuse before anything is written what could not be loaded again.
+
+    Raises:
+        SavedModelError: If a part is foreign or was changed after it was constructed, a tensor
+            holds what it must not, or what the model says of itself cannot be.
+    """
+    config = to_config(model)
+    state = model.state_dict(keep_vars=True)
+    for name, value in state.items():
+        _check_value(name, value)
+    _check_parts(config, state)
+
+
+def _check_value(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise SavedModelError(f"{name} is no tensor but {type(value).__name__}; it cannot be saved")
+    if is_lazy(value):
+        raise SavedModelError(f"{name} has no shape yet; run the model once before it is saved")
+    if value.is_meta:
+        raise SavedModelError("the model is on the meta device and has no values to save")
+    if value.dtype not in DTYPES.values() or value.layout != torch.strided:
+        raise SavedModelError(f"{name} is {value.dtype} of {value.layout}; it cannot be saved")
+    if not value.numel() or not value.is_floating_point():
+        return
+    low, high = value.detach().aminmax()
+    if low.isnan():
+        raise SavedModelError(f"{name} holds NaN, so the model is not saved")
+    if isinstance(value, nn.Parameter) and (low.isinf() or high.isinf()):
+        raise SavedModelError(f"{name} holds infinite values, so the model is not saved")
+
+
+def _check_parts(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuse a model whose recipe builds other tensors."""
+    checked = _check_config(config)
+    try:
+        again = blueprint(request_for(checked, checked.classes)).state_dict()
+    except ZooError as error:
+        raise SavedModelError(f"the model cannot be built again: {error}") from error
+    for name in dict.fromkeys([*state, *again]):
+        here, there = (_shape(some.get(name)) for some in (state, again))
+        if here != there:
+            raise SavedModelError(
+                f"{name} is {here}, and {there} in the model that its recipe "
+                f"{config['recipe']!r} builds: a part was changed after it was constructed"
+            )
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "not there" if tensor is None else str(list(tensor.shape))
+
+
 def write(model: MultitaskModel, folder: Path) -> None:
     """Write configuration and weights, each file whole or not at all."""
-    config = json.dumps(to_config(model), indent=2, ensure_ascii=False) + "\n"
-    staged = folder / f".{WEIGHTS}.{os.getpid()}"
+    config = to_config(model)
+    staged = folder / f".{os.getpid()}.{WEIGHTS}"
     try:
-        save_model(model, str(staged), metadata={"format": "pt"})
+        save_file(_tensors(model), staged, metadata={"format": "pt"})
         staged.chmod(0o666 & ~_umask())
+        config["sha256"] = hash_file(staged)
+        with TensorFile(staged) as file:
+            config["checksums"] = " ".join(checksum for _, checksum in checksums(file))
         staged.replace(folder / WEIGHTS)
-        staged.write_text(config, encoding="utf-8")
+        text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        staged.write_text(text, encoding="utf-8")
         staged.replace(folder / CONFIG)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def _tensors(model: MultitaskModel) -> dict[str, Tensor]:
+    """Give the tensors to write: tied ones once, and each in memory of its own."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    memories: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        value = tensor.detach().cpu().contiguous()
+        memory = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if memory in memories else value
+        memories.add(memory)
+    return tensors
 
 
 def _umask() -> int:
@@ -161,44 +324,52 @@ def _umask() -> int:
     return mask
 
 
-def read(
-    model_id: str,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    force_download: bool = False,
-    local_files_only: bool = False,
-    token: str | bool | None = None,
-) -> MultitaskModel:
-    """Load a saved model, in eval mode, from a folder or from a repository of the Hub.
+def read_folder(folder: Path, heads: Heads) -> MultitaskModel:
+    """Load a saved model from a folder.
 
     Raises:
         SavedModelError: If the folder is not one, or does not fit what it says it is.
     """
+    if not (folder / CONFIG).exists():
+        raise SavedModelError(f"{folder}: there is no saved model here: it has no {CONFIG}")
+    where = str(folder)
+    files = SavedFiles(where=where, source=where, config=folder / CONFIG, weights=folder / WEIGHTS)
+    return restore(files, heads)
 
-    def located(filename: str) -> Path:
-        if Path(model_id).is_dir():
-            return Path(model_id, filename)
-        return Path(
-            hf_hub_download(
-                model_id,
-                filename,
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                token=token,
-                local_files_only=local_files_only,
-            )
-        )
 
-    model = from_config(_read_config(located(CONFIG)), model_id)
-    file = located(WEIGHTS)
+def read_hub(name: str, heads: Heads, **options: Any) -> MultitaskModel:
+    """Load a saved model from a repository of the Hub, or from the cache.
+
+    Args:
+        name: The repository.
+        heads: Which classes the heads are to have.
+        **options: Those of :class:`zoo_core.store.snapshot.Query`.
+
+    Raises:
+        SavedModelError: If it cannot be had, or is no saved model.
+    """
     try:
-        load_model(model, str(file), strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        raise SavedModelError(f"{file}: does not fit the model of {CONFIG}: {text}") from error
-    return model.eval()
+        query = Query(repository=name, largest={CONFIG: MAX_BYTES, WEIGHTS: 10**15}, **options)
+        snapshot = fetch_files(query)
+        try:
+            return restore(_saved_files(snapshot), heads)
+        except DamagedFileError as error:
+            discard_damaged(query, snapshot.files[WEIGHTS], error)
+            again = replace(query, revision=snapshot.commit, force_download=False)
+            return restore(_saved_files(fetch_files(again)), heads)
+    except WeightsError as error:
+        raise SavedModelError(f"{name} cannot be loaded from the Hub: {error}") from error
+
+
+def _saved_files(snapshot: Snapshot) -> SavedFiles:
+    weights = snapshot.files[WEIGHTS]
+    return SavedFiles(
+        where=snapshot.repository,
+        source=f"{snapshot.repository} ({snapshot.commit})",
+        config=snapshot.files[CONFIG].path,
+        weights=weights.path,
+        sha256=weights.sha256,
+    )
 
 
 def check_name(name: str) -> None:
@@ -211,174 +382,6 @@ def check_name(name: str) -> None:
         raise SavedModelError(f"{name} is a file; a saved model is a folder")
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise SavedModelError(f"{name or 'an empty path'}: there is no such folder")
-
-
-@contextmanager
-def hub_errors(name: str) -> Iterator[None]:
-    """Turn the Hub client's errors into one of ours."""
-    try:
-        yield
-    except (OSError, HFValidationError, json.JSONDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise SavedModelError(f"{name} cannot be loaded from the Hub: {text}") from error
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SavedModelError(f"{file}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise SavedModelError(f"{file}: is no JSON: {error}") from error
-    if not isinstance(config, dict) or "recipe" not in config:
-        raise SavedModelError(f"{file}: is not the configuration of a zoo model: no 'recipe' in it")
-    if config.get("format") != FORMAT:
-        raise SavedModelError(
-            f"{file}: is of format {config.get('format')!r}; zoo-core {__version__} reads {FORMAT}"
-        )
-    return config
-
-
-def from_config(
-    config: Mapping[str, Any],
-    where: str,
-    build: Callable[[Request], MultitaskModel] = compose,
-) -> MultitaskModel:
-    """Build the model that a configuration describes, with initial weights.
-
-    Raises:
-        SavedModelError: If a plugin is missing, or the configuration is not one.
-    """
-    try:
-        recipe = _with_saved_options(parse(config["recipe"], registry), config["options"])
-        size = config["picture"]["size"]
-        if isinstance(size, list) and len(size) != 2:
-            raise SavedModelError(f"{CONFIG} is damaged: picture.size is {size}")
-        request = Request(
-            recipe=recipe,
-            num_classes_classification=config["classes"]["classification"],
-            num_classes_segmentation=config["classes"]["segmentation"],
-            in_channels=config["picture"]["channels"],
-            image_size=tuple(size) if isinstance(size, list) else size,
-            seed=0,
-        )
-        model = build(request)
-        model.labels = {head: tuple(names) for head, names in config["labels"].items()}
-        for head, names in model.labels.items():
-            if len(names) != config["classes"][head]:
-                raise SavedModelError(
-                    f"{CONFIG} is damaged: {len(names)} labels for {config['classes'][head]} "
-                    f"classes of {head}"
-                )
-        shown = config["preprocessing"]
-        model.preprocessing = _preprocessing(shown) if shown else None
-        model.licence = config["licence"]
-        model.recipe = recipe
-    except ZooError as error:
-        raise SavedModelError(f"{where}: {error} (saved with {_wanted(config)})") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise SavedModelError(
-            f"{where}: {CONFIG} is damaged: {type(error).__name__}: {error}"
-        ) from error
-    return model
-
-
-def _wanted(config: Mapping[str, Any]) -> str:
-    plugins = config.get("plugins")
-    if not isinstance(plugins, dict):
-        return "plugins that it does not tell"
-    return ", ".join(f"{name} {version}" for name, version in plugins.items())
-
-
-# Arguments that the composition gives, and that a model put together by hand may have otherwise.
-_OWN_WIRING: Final = {"backbone": {"pooled"}, "attention": set(), "decoder": {"backbone_channels"}}
-
-
-def _with_saved_options(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
-    def filled(part: Part, given: Mapping[str, Any]) -> Part:
-        own = _OWN_WIRING[part.spec.kind]
-        check_options(part.spec, {key: value for key, value in given.items() if key not in own})
-        return replace(part, options=dict(given))
-
-    attention = zip(recipe.attention, options["attention"], strict=True)
-    decoder = recipe.decoder
-    return Recipe(
-        backbone=filled(recipe.backbone, options["backbone"]),
-        attention=tuple(filled(part, given) for part, given in attention),
-        decoder=filled(decoder, options["decoder"]) if decoder else None,
-    )
-
-
-def _preprocessing(saved: Mapping[str, Any]) -> Preprocessing:
-    height, width = saved["size"]
-    numbers = (height, width, saved["crop"], *saved["mean"], *saved["std"])
-    known = saved["interpolation"] in INTERPOLATIONS and saved["crop_mode"] in CROP_MODES
-    if not known or not all(isinstance(number, int | float) for number in numbers):
-        raise SavedModelError(f"{CONFIG} is damaged: preprocessing is {dict(saved)}")
-    return Preprocessing(
-        size=(height, width),
-        crop=saved["crop"],
-        crop_mode=saved["crop_mode"],
-        interpolation=saved["interpolation"],
-        mean=tuple(saved["mean"]),
-        std=tuple(saved["std"]),
-    )
-
-
-def check_savable(model: MultitaskModel, folder: Path) -> None:
-    """Refuse before anything is written what could not be loaded again.
-
-    Raises:
-        SavedModelError: If a part is foreign or was changed after it was constructed, the model
-            is on the meta device, or the folder is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise SavedModelError(f"{folder} is a file; a model is saved to a folder")
-    config = to_config(model)
-    if any(tensor.is_meta for tensor in model.state_dict().values()):
-        raise SavedModelError("the model is on the meta device and has no values to save")
-    with torch.device("meta"):
-        again = from_config(config, "the model", assemble)
-    shapes = [
-        {name: tuple(tensor.shape) for name, tensor in one.state_dict().items()}
-        for one in (model, again)
-    ]
-    for name in shapes[0].keys() | shapes[1].keys():
-        here, there = (shape.get(name) for shape in shapes)
-        if here != there:
-            raise SavedModelError(
-                f"{name} is {_shape(here)}, and {_shape(there)} in the model that its recipe "
-                f"{config['recipe']!r} builds: a part was changed after it was constructed"
-            )
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "not there" if shape is None else str(list(shape))
-
-
-def model_card(model: MultitaskModel) -> ModelCard:
-    """Give a model card with what is known of the model, and nothing else."""
-    config = to_config(model)
-    data = ModelCardData(
-        license=model.licence,
-        library_name="zoo-core",
-        tags=["zoo", *(f"image-{head}" for head, count in config["classes"].items() if count)],
-    )
-    heads = ", ".join(
-        f"{head} of {count} classes" for head, count in config["classes"].items() if count
-    )
-    text = f"""---
-{data.to_yaml()}
----
-
-# {config["recipe"]}
-
-A model of zoo-core {__version__} with {heads}.
-
-```python
-from zoo_core import MultitaskModel
-
-model = MultitaskModel.from_pretrained("<this folder or repository>")
-```
-"""
-    return ModelCard(text, ignore_metadata_errors=True)
+    problem = RULES["repository"](name)
+    if problem:
+        raise SavedModelError(f"there is no such folder, and {problem}")

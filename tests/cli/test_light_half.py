@@ -63,10 +63,18 @@ def imported(
         "completion bash",
         "build --help",
         "predict --help",
+        "weights list --help",
     ],
 )
 def test_commands_about_the_catalogue_are_light(line: str, tmp_path: Path) -> None:
     assert imported(tmp_path, *line.split()) == set()
+
+
+@pytest.mark.parametrize("line", ["weights list", "weights list --json", "weights path vit_base"])
+def test_a_look_at_the_cache_needs_the_hubs_client_alone(line: str, tmp_path: Path) -> None:
+    code = int("path" in line)
+    home = str(tmp_path / "home")
+    assert imported(tmp_path, *line.split(), exit_code=code, HF_HOME=home) == {"huggingface_hub"}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +93,8 @@ def test_commands_about_the_catalogue_are_light(line: str, tmp_path: Path) -> No
         "predict resnet50+nosuch cat.png",
         "list nosuch",
         "info nosuch",
+        "weights list nosuch*",
+        "weights prune",
     ],
 )
 def test_refusals_are_light(line: str, tmp_path: Path) -> None:
@@ -97,6 +107,7 @@ def test_refusals_are_light(line: str, tmp_path: Path) -> None:
         ("zoo build resnet50+", "bash"),
         ("zoo info timm/resnet1", "zsh"),
         ("zoo predict resn", "fish"),
+        ("zoo weights pull resnet50.a", "bash"),
     ],
 )
 def test_completion_is_light(words: str, shell: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ Zoo = Callable[..., CompletedProcess[str]]
 Terminal = Callable[..., str]
 
 BIN = Path(sys.executable).parent
-COMMANDS = ["list", "info", "plugins", "build", "predict", "completion"]
+COMMANDS = ["list", "info", "plugins", "weights", "build", "predict", "push", "completion"]
 BOLD = "\x1b[1m"
 
 

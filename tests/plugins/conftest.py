@@ -89,7 +89,12 @@ class Installed:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ZOO_")}
         return subprocess.run(
             [sys.executable, *self.flags, *arguments],
-            env={**clean, "PYTHONPATH": str(self.folder), **environment},
+            env={
+                **clean,
+                "PYTHONPATH": str(self.folder),
+                "XDG_CONFIG_HOME": str(self.folder.parent / "config"),
+                **environment,
+            },
             cwd=self.folder.parent,
             capture_output=True,
             text=True,

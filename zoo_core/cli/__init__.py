@@ -16,6 +16,8 @@ from zoo_core.cli.build import build
 from zoo_core.cli.catalogue import info, list_command, plugins
 from zoo_core.cli.completion import completion
 from zoo_core.cli.predict import predict
+from zoo_core.cli.push import push
+from zoo_core.cli.weights import weights
 from zoo_core.errors import PluginError, PluginWarning, ZooError, ZooWarning
 
 
@@ -109,7 +111,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
         ctx.color = False
 
 
-for _command in (list_command, info, plugins, build, predict, completion):
+for _command in (list_command, info, plugins, weights, build, predict, push, completion):
     cli.add_command(_command)
 
 

@@ -34,6 +34,24 @@ class SizeType(click.ParamType[Any]):
         return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
+def _read_licences(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    licences = [licence.strip() for value in values for licence in value.split(",")]
+    if not all(licences):
+        raise click.BadParameter("write licences such as apache-2.0,mit", ctx, param)
+    return tuple(licences) or None
+
+
+licence_option = click.option(
+    "--license",
+    "licences",
+    multiple=True,
+    callback=_read_licences,
+    metavar="ID",
+    help="Accept weights under these licences only: apache-2.0,mit. Repeatable.",
+)
+
 _OPTIONS = [
     click.option(
         "--classes",
@@ -55,6 +73,7 @@ _OPTIONS = [
         metavar="FILE",
         help="Load the backbone from a local .safetensors file.",
     ),
+    licence_option,
     click.option(
         "--in-channels",
         type=CountType(min=1),
@@ -89,6 +108,7 @@ def build_model(
     seg_classes: int | None,
     pretrained: bool,
     weights: str | None,
+    licences: tuple[str, ...] | None,
     in_channels: int | None,
     image_size: int | tuple[int, int] | None,
     seed: int | None,
@@ -103,6 +123,7 @@ def build_model(
         num_classes_segmentation=seg_classes,
         pretrained=pretrained,
         weights=weights,
+        licences=licences,
         in_channels=in_channels,
         image_size=image_size,
         seed=seed,

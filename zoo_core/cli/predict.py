@@ -126,7 +126,7 @@ def _model(model: str, options: dict[str, Any]) -> MultitaskModel:
         return built.eval()
     given = [name for name, value in options.items() if _is_given(value)]
     if given:
-        names = {"settings": "set"}
+        names = {"settings": "set", "licences": "license"}
         flags = ", ".join(f"--{names.get(name, name).replace('_', '-')}" for name in given)
         raise UsageError(f"{flags}: a saved model is used as it is; leave this away")
     from zoo_core.models import MultitaskModel

@@ -45,10 +45,15 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
     Attributes:
         classifier: The classification head, ``None`` without one.
         recipe: What the model was composed from; ``None`` if it was put together by hand.
-        load_report: What became of the weights that ``zoo.build`` loaded; ``None`` if it loaded
-            none. A backbone constructed with ``pretrained=True`` has a report of its own.
+        load_report: What became of the weights that ``zoo.build`` or :meth:`from_pretrained`
+            loaded; ``None`` if there were none. A backbone constructed with ``pretrained=True``
+            has a report of its own.
         preprocessing: How pictures become inputs; ``None`` if nothing was said.
-        labels: Class names of each head that has them.
+        labels: Class names of each head that has them:
+            ``{"classification": ("cat", "dog")}``.
+        weights_source: The pretrained weights that the model began with, as it says when it is
+            saved; ``None`` if nothing is known of them.
+        licence: The licence of those weights; ``None`` if it is not known.
 
     Raises:
         ContractError: If a part is not of its kind.
@@ -81,6 +86,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         self.load_report: LoadReport | None = None
         self.preprocessing: Preprocessing | None = None
         self.labels: dict[str, tuple[str, ...]] = {}
+        self.weights_source: str | None = None
         self.licence: str | None = None
 
     def _check_heads(self, schedule: ChannelSchedule) -> None:
@@ -193,17 +199,22 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
     def save_pretrained(self, save_directory: str | PathLike[str], **options: Any) -> str | None:
         """Write a folder that :meth:`from_pretrained` reads without a network.
 
-        It holds ``config.json``, ``model.safetensors`` and a model card. ``options`` are those of
-        huggingface-hub's ``ModelHubMixin.save_pretrained``.
+        It holds ``config.json``, ``model.safetensors`` and, unless there is one already, a model
+        card. ``options`` are those of huggingface-hub's ``ModelHubMixin.save_pretrained``.
 
         Raises:
             SavedModelError: If a part is a module that no plugin gives, or was changed after it
-                was constructed; nothing is written then.
+                was constructed; if a value is not finite; or if labels, preprocessing or licence
+                cannot be. Nothing is written then.
         """
-        from zoo_core.saving import check_savable
+        from zoo_core.model_card import card_options
+        from zoo_core.saving import check_folder, check_savable
 
-        check_savable(self, Path(save_directory))
-        return super().save_pretrained(Path(save_directory), **options)
+        folder = Path(save_directory)
+        card = card_options(options.pop("model_card_kwargs", None), folder.resolve().name)
+        check_folder(folder)
+        check_savable(self)
+        return super().save_pretrained(folder, model_card_kwargs=card, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         from zoo_core.saving import write
@@ -212,41 +223,121 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | PathLike[str], **options: Any
+        cls,
+        pretrained_model_name_or_path: str | PathLike[str],
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        num_classes_classification: int | None = None,
+        num_classes_segmentation: int | None = None,
+        seed: int | None = None,
+        **unknown: Any,
     ) -> MultitaskModel:
         """Load a saved model, in eval mode, from a folder or a repository of the Hub.
 
-        A folder is read without a network. ``options`` are those of huggingface-hub's
-        ``ModelHubMixin.from_pretrained``.
+        A folder is read without a network. Of a repository, the cache is used as far as it can
+        be; the Hub is asked which commit a branch is at, and where it cannot be reached the one
+        in the cache is used, with a warning. :attr:`load_report` tells of every tensor.
+
+        Args:
+            pretrained_model_name_or_path: The folder, or ``owner/name``.
+            force_download: Download what is in the cache too.
+            token: Who asks the Hub; by default whom ``hf auth login`` named, ``False`` nobody.
+            cache_dir: The folder of the cache.
+            local_files_only: Use the cache only.
+            revision: A branch, a tag or a commit of the repository.
+            num_classes_classification: Classes of the classification head: a head of other
+                classes than the file's is replaced, and 0 leaves it away. By default it stays.
+            num_classes_segmentation: Classes of the segmentation head, likewise.
+            seed: Fixes the initial weights of replaced heads, as it does in ``zoo.build``.
+            **unknown: None; other options are refused by name.
 
         Raises:
-            SavedModelError: If it is no saved model, is damaged, or needs a plugin that is missing.
+            SavedModelError: If it cannot be had, is no saved model, was changed since it was
+                saved, needs a plugin that is missing, or cannot have such heads.
+            InputError: If a number of classes or the seed is none.
         """
-        from zoo_core.saving import check_name, hub_errors
+        from zoo_core.saving import check_name
 
         name = str(pretrained_model_name_or_path)
-        known = inspect.signature(ModelHubMixin.from_pretrained).parameters
-        for option in options:
-            if option not in known or option == "model_kwargs":
-                raise SavedModelError(f"from_pretrained has no option {option!r}")
-        if name and Path(name).is_dir():
-            return cls._from_pretrained(model_id=name)
-        check_name(name)
-        with hub_errors(name):
-            model: MultitaskModel = super().from_pretrained(name, **options)
-        return model
+        for option in unknown:
+            parameters = list(inspect.signature(MultitaskModel.from_pretrained).parameters)
+            known = ", ".join(parameters[1:-1])
+            raise SavedModelError(f"from_pretrained has no option {option!r}; it has {known}")
+        if not (name and Path(name).is_dir()):
+            check_name(name)
+        return cls._from_pretrained(
+            model_id=name,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            num_classes_classification=num_classes_classification,
+            num_classes_segmentation=num_classes_segmentation,
+            seed=seed,
+        )
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> MultitaskModel:
-        from zoo_core.saving import read
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        **model_kwargs: Any,
+    ) -> MultitaskModel:
+        from zoo_core.restoring import Heads
+        from zoo_core.saving import read_folder, read_hub
 
-        return read(model_id, **options)
+        heads = Heads(
+            classification=model_kwargs.get("num_classes_classification"),
+            segmentation=model_kwargs.get("num_classes_segmentation"),
+            seed=model_kwargs.get("seed"),
+        )
+        if Path(model_id).is_dir():
+            return read_folder(Path(model_id), heads)
+        return read_hub(
+            model_id,
+            heads,
+            revision="main" if revision is None else revision,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Save the model to a repository of the Hub, and give the address of the commit.
+
+        Args:
+            repo_id: ``owner/name``, or the name of a repository of one's own.
+            **options: Those of huggingface-hub's ``ModelHubMixin.push_to_hub``; a ``branch`` that
+                there is not yet is begun.
+
+        Raises:
+            SavedModelError: If the model cannot be saved, or the Hub does not take it.
+        """
+        from zoo_core.pushing import push_model
+
+        return push_model(self, super().push_to_hub, repo_id, options)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """Give the model card that is saved beside the weights."""
-        from zoo_core.saving import model_card
+        """Give the model card that is saved beside the weights.
 
-        return model_card(self)
+        Args:
+            *args: None.
+            **kwargs: ``repo_id``, what the snippet of the card loads.
+        """
+        from zoo_core.model_card import card_options, model_card
+
+        return model_card(self, **card_options(kwargs, "my-model"))
 
 
 def _check_kind(module: object, what: str, contract: type) -> None:

@@ -56,7 +56,7 @@ class Repository:
     def announced(self, filename: str, commit: str) -> str | None:
         """Give the sha256 that the Hub announced of a file that is cached: its blob's name."""
         with suppress(OSError):
-            blob = Path(os.readlink(self.snapshot(commit, filename))).name
+            blob = self.snapshot(commit, filename).readlink().name
             if SHA256.fullmatch(blob) and self.blob(blob).is_file():
                 return blob
         return None

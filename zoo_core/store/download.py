@@ -82,9 +82,7 @@ def check_safetensors(file: Path, where: str) -> None:
         read_header(opened.read(length), total, where)
 
 
-def _fill(
-    hub: Hub, cache: Repository, filename: str, remote: Remote, key: str, title: str
-) -> None:
+def _fill(hub: Hub, cache: Repository, filename: str, remote: Remote, key: str, title: str) -> None:
     """Download into the unfinished file, check it, and give it its name.
 
     What is left of an earlier download may itself be damaged: then it is begun anew, once.
@@ -183,9 +181,9 @@ def _check_room(folder: Path, size: int, what: str) -> None:
 @contextmanager
 def _bar(size: int, title: str, have: int) -> Iterator[Any]:
     """Show a progress bar on a terminal, unless ``HF_HUB_DISABLE_PROGRESS_BARS`` is set."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
-    with tqdm(
+    with tqdm(  # type: ignore[no-untyped-call]
         total=size, initial=have, desc=title, unit="B", unit_scale=True, disable=None, leave=False
     ) as bar:
         yield bar

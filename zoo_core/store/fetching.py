@@ -134,16 +134,15 @@ def _from_plugins(entry: WeightsEntry) -> WeightsFile | None:
 def _given(entry: WeightsEntry, path: Path, distribution: str) -> WeightsFile:
     """Give the file of a plugin's store with the hash it must have."""
     if not path.is_file():
-        raise WeightsError(
-            f"plugin {distribution} gives {path} for {entry.name}, which is no file"
-        )
+        raise WeightsError(f"plugin {distribution} gives {path} for {entry.name}, which is no file")
     if entry.sha256 is not None:
         return WeightsFile(path, entry.sha256)
-    noted = known.recall(entry)
-    if noted is None:
-        noted = known.Known(hash_file(path), path.stat().st_size, "", "")
-        known.record(entry, noted.sha256, noted.size, noted.revision)
-    return WeightsFile(path, noted.sha256)
+    noted = known.recall(entry, distribution)
+    if noted is not None:
+        return WeightsFile(path, noted.sha256)
+    sha256 = hash_file(path)
+    known.record(entry, sha256, path.stat().st_size, store=distribution)
+    return WeightsFile(path, sha256)
 
 
 def _from_hub(entry: WeightsEntry) -> WeightsFile:

@@ -141,7 +141,7 @@ class Hub:
         for pause in (*_PAUSES, 0.0):
             try:
                 return attempt()
-            except (TransientError, *_transport_errors()) as error:
+            except (TransientError, _transport_error()) as error:
                 failure = error
             if progress.left <= pause:
                 break
@@ -187,7 +187,7 @@ class Hub:
 
     def _own_headers(self, url: str) -> dict[str, str]:
         headers = {"User-Agent": f"zoo-core/{__version__}", "Accept-Encoding": "identity"}
-        if self._token and _origin(url) == _origin(self.endpoint) and _is_private(url):
+        if self._token and _origin(url) == _origin(self.endpoint) and is_private(url):
             headers["Authorization"] = f"Bearer {self._token}"
         return headers
 
@@ -223,11 +223,12 @@ class Hub:
         raise WeightsError(f"{what}: {self.endpoint} answers {status} {code}".rstrip())
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """Give the errors of the Hub client's transport, whose name differs between its versions."""
+def _transport_error() -> type[Exception]:
+    """Give the base of the Hub client's transport's errors; it has moved between its versions."""
     from huggingface_hub import errors
 
-    return (errors.HTTPError,)  # type: ignore[attr-defined]
+    base: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+    return base
 
 
 def _within(seconds: float, call: Callable[[], _T]) -> _T:
@@ -294,7 +295,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _is_private(url: str) -> bool:
+def is_private(url: str) -> bool:
     """Tell whether nobody between here and there can read along."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in ("127.0.0.1", "::1", "localhost")

@@ -38,18 +38,31 @@ def known_file() -> Path:
     return config_directory() / "known-weights.json"
 
 
-def recall(entry: WeightsEntry) -> Known | None:
+def recall(entry: WeightsEntry, store: str = "") -> Known | None:
     """Give what was recorded of an entry's file, ``None`` if it was never used.
+
+    Args:
+        entry: The entry.
+        store: The distribution of the plugin that keeps the file; the Hub without one.
 
     Raises:
         WeightsError: If the record is damaged.
     """
-    given = _read().get(_key(entry))
+    given = _read().get(_key(entry, store))
     return Known(**given) if given else None
 
 
-def record(entry: WeightsEntry, sha256: str, size: int, revision: str) -> None:
+def record(
+    entry: WeightsEntry, sha256: str, size: int, revision: str = "", store: str = ""
+) -> None:
     """Record what an entry's file is; an unwritable directory costs a warning.
+
+    Args:
+        entry: The entry.
+        sha256: The file's hash.
+        size: Its bytes.
+        revision: The commit it came from, on the Hub.
+        store: The distribution of the plugin that keeps the file; the Hub without one.
 
     Raises:
         WeightsError: If the record is damaged.
@@ -60,7 +73,7 @@ def record(entry: WeightsEntry, sha256: str, size: int, revision: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with _locked(file):
-            _write({**_read(), _key(entry): asdict(fresh)})
+            _write({**_read(), _key(entry, store): asdict(fresh)})
     except OSError as error:
         warnings.warn(
             f"the hash of {entry.name} cannot be recorded in {file}, so a later change of the file "
@@ -78,7 +91,9 @@ def forget(entry: WeightsEntry) -> None:
         _write({key: value for key, value in _read().items() if key != _key(entry)})
 
 
-def _key(entry: WeightsEntry) -> str:
+def _key(entry: WeightsEntry, store: str = "") -> str:
+    if store:
+        return f"{store}:{entry.name}"
     return f"{entry.repository}@{entry.revision or 'main'}/{entry.filename}"
 
 

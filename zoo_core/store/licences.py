@@ -14,17 +14,22 @@ def is_non_commercial(licence: str | None) -> bool:
     return bool(licence and re.search(r"(^|-)(nc|noncommercial|research)(-|$)", licence.lower()))
 
 
+def is_accepted(entry: WeightsEntry, accepted: Collection[str] | None) -> bool:
+    """Tell whether weights are under one of the accepted licences; ``None`` accepts all."""
+    if accepted is None:
+        return True
+    return (entry.licence or "").lower() in {licence.lower() for licence in accepted}
+
+
 def check_licence(entry: WeightsEntry, accepted: Collection[str] | None) -> None:
     """Refuse weights under other licences than the accepted ones; ``None`` accepts all.
 
     Raises:
         WeightsError: If the entry has another licence, or none is known.
     """
-    if accepted is None:
+    if accepted is None or is_accepted(entry, accepted):
         return
-    if (entry.licence or "").lower() not in {licence.lower() for licence in accepted}:
-        has = f"licence {entry.licence}" if entry.licence else "no known licence"
-        raise WeightsError(
-            f"{entry.name} has {has}; accepted are {', '.join(sorted(accepted)) or 'none'} "
-            f"(--license)"
-        )
+    has = f"licence {entry.licence}" if entry.licence else "no known licence"
+    raise WeightsError(
+        f"{entry.name} has {has}; accepted are {', '.join(sorted(accepted)) or 'none'} (--license)"
+    )

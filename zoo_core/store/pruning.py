@@ -105,7 +105,7 @@ def _other_revisions(cache: Repository, entries: list[WeightsEntry]) -> list[Rem
         if folder.name not in meant and not files & {path.resolve() for path in inside}:
             others.append(folder.name[:12])
             links += inside
-    return _removal(f"{', '.join(others)}: other revisions of {cache.name}", cache, links)
+    return _removal(f"other revisions of {cache.name} ({', '.join(others)})", cache, links)
 
 
 def _commit(cache: Repository, entry: WeightsEntry) -> str | None:

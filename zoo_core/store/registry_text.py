@@ -40,7 +40,7 @@ def edited(text: str, pinned: Mapping[int, WeightsEntry], added: Iterable[Weight
 class _Editor:
     def __init__(self, text: str) -> None:
         self._text = text
-        self._root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        self._root: Any = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         self._edits: list[tuple[int, int, str]] = []
         found = _BREAK.search(text)
         self._break = found[0] if found else "\n"
@@ -63,8 +63,7 @@ class _Editor:
     def append(self, entries: list[dict[str, str]]) -> None:
         weights = _child(self._root, "weights")
         if weights is not None and weights.flow_style:
-            for entry in entries:
-                self._extend(weights, _flow(entry))
+            self._extend(weights, ", ".join(map(_flow, entries)))
         elif weights is not None:
             self._add_lines(weights, _block(entries, weights.start_mark.column))
         elif self._root is None:
@@ -89,14 +88,14 @@ class _Editor:
         else:
             self._insert_lines(end, [" " * entry.start_mark.column + item])
 
-    def _extend(self, collection: CollectionNode, item: str) -> None:
+    def _extend(self, collection: CollectionNode, items: str) -> None:
         """Add to a collection in brackets."""
         if collection.value:
             end = self._end(_last(collection))
-            self._edits.append((end, end, f", {item}"))
+            self._edits.append((end, end, f", {items}"))
         else:
             start = collection.start_mark.index + 1
-            self._edits.append((start, start, item))
+            self._edits.append((start, start, items))
 
     def _add_lines(self, behind: Node | None, lines: list[str]) -> None:
         """Add lines behind a node; behind the whole text if there is none."""
@@ -169,8 +168,10 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
-    plain = re.fullmatch("[a-z].*[abcdf-z].*|[0-9a-f]*[acdf][0-9a-f]*", text)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, None if plain else "'")
+    word = re.match("[A-Za-z]", text) and text.isprintable()
+    digits = re.fullmatch("[0-9a-f]*[acdf][0-9a-f]*", text)  # a hash that is no number
+    style = None if word or digits else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
 _Dumper.add_representer(str, _represent_text)

@@ -9,22 +9,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.overrides import TorchFunctionMode
 
 from zoo_core.loader import CATCH
+from zoo_core.shapes import ShapesOnly
 
 M = TypeVar("M", bound=nn.Module)
-
-
-class _SkipInit(TorchFunctionMode):
-    """Leaves out the initialisation of values that do not exist."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init" and args:
-            return args[0]
-        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -33,7 +22,7 @@ def blank() -> Iterator[None]:
 
     :func:`zoo_core.weights.load` gives them their values.
     """
-    with torch.device("meta"), _SkipInit():
+    with torch.device("meta"), ShapesOnly():
         yield
 
 
@@ -56,7 +45,7 @@ def fillable(module: nn.Module) -> bool:
 
     They cannot where values stand outside the state dict, or under two names.
     """
-    own = dict(module.named_parameters(remove_duplicate=False))
+    own: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     own |= dict(module.named_buffers(remove_duplicate=False))
     return (
         own.keys() == module.state_dict().keys()

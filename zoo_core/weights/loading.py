@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +18,6 @@ from zoo_core.weights.report import LoadReport
 from zoo_core.weights.tensorfile import Reading, TensorFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from os import PathLike
 
 
@@ -58,12 +56,8 @@ def load(
         WeightsError: If the file cannot be read, or a tensor is missing, unexpected, of another
             shape or of another kind of number, or holds NaN or infinite values.
     """
-    with (
-        TensorFile(path, sha256) as file,
-        filling(
-            module, file, layout, head=head, headless=headless, report_as=report_as
-        ) as begun,
-    ):
+    with TensorFile(path, sha256) as file:
+        begun = filling(module, file, layout, head=head, headless=headless, report_as=report_as)
         return begun.finish()
 
 
@@ -86,7 +80,6 @@ class Filling:
         return self._plan.carry_out(self._reading.result(), self._device)
 
 
-@contextmanager
 def filling(
     module: nn.Module,
     file: TensorFile,
@@ -95,7 +88,7 @@ def filling(
     head: nn.Linear | None = None,
     headless: str = "this module has no classification head",
     report_as: str = "",
-) -> Iterator[Filling]:
+) -> Filling:
     """Begin to fill a component, so that other work can go on meanwhile; see :func:`load`."""
     _check_layout(module, layout, file)
     blank = any(tensor.is_meta for tensor in module.state_dict().values())
@@ -105,8 +98,7 @@ def filling(
         )
     plan = Plan(module, head, headless, report_as, file.path)
     plan.settle(file.slots.values())
-    with file.begin({move.name for move in plan.moves}, plan.infinite) as reading:
-        yield Filling(plan, reading)
+    return Filling(plan, file.begin({move.name for move in plan.moves}, plan.infinite))
 
 
 def load_pretrained(backbone: Backbone, component: str, tag: str | None = None) -> LoadReport:

@@ -97,18 +97,19 @@ class Plan:
         return {move.name for move in self.moves if not isinstance(move.target, nn.Parameter)}
 
     def place(self, name: str, tensor: Tensor) -> None:
+        """Find the place of one tensor of the file, of which name, shape and type are known."""
         key = self.prefix + name
         if key in self.state:
             del self.missing[key]
-            self.fill(key, name, tensor)
+            self._fill(key, name, tensor)
         elif self.classifier is not None and name.startswith(f"{self.classifier}."):
             self.heads[name] = tensor
         elif name in self.left_out:
-            self.drop(name, tensor, self.left_out[name])
+            self._drop(name, tensor, self.left_out[name])
         else:
             self.problems.append(f"{name} is in the file but not in the model")
 
-    def fill(self, key: str, name: str, tensor: Tensor) -> None:
+    def _fill(self, key: str, name: str, tensor: Tensor) -> None:
         target = self.state[key]
         if tensor.is_floating_point() != target.is_floating_point():
             self.problems.append(f"{name} is {tensor.dtype} in the file and {target.dtype} here")
@@ -131,14 +132,14 @@ class Plan:
         if self.head is not None and self.heads:
             own = self.head.state_dict(keep_vars=True)
             wanted = {f"{self.classifier}.{key}": target for key, target in own.items()}
-        problems = self.problems_of_classifier(wanted)
+        problems = self._problems_of_classifier(wanted)
         self.problems += problems
         if problems:
             return
-        reason = self.reason_to_drop_classifier(wanted)
+        reason = self._reason_to_drop_classifier(wanted)
         for name, tensor in self.heads.items():
             if reason:
-                self.drop(name, tensor, reason)
+                self._drop(name, tensor, reason)
             else:
                 key = name.removeprefix(f"{self.classifier}.")
                 assert self.head is not None
@@ -146,7 +147,7 @@ class Plan:
                 self.moves.append(Move(name, self.head, key, wanted[name], fit))
                 self.loaded.append(Fate(f"classifier.{key}", tensor.numel()))
 
-    def problems_of_classifier(self, wanted: dict[str, Tensor]) -> list[str]:
+    def _problems_of_classifier(self, wanted: dict[str, Tensor]) -> list[str]:
         problems = []
         known = [f"{self.classifier}.{key}" for key in ("weight", "bias")]
         for name, tensor in self.heads.items():
@@ -157,7 +158,7 @@ class Plan:
         missing = sorted(wanted.keys() - self.heads.keys())
         return problems + [f"{name} is in the model but not in the file" for name in missing]
 
-    def reason_to_drop_classifier(self, wanted: dict[str, Tensor]) -> str:
+    def _reason_to_drop_classifier(self, wanted: dict[str, Tensor]) -> str:
         if self.head is None:
             return self.headless
         for name in sorted(self.heads, reverse=True):  # the weight tells more than the bias
@@ -166,7 +167,7 @@ class Plan:
                 return f"{name} is {there}, and the head has {here}"
         return ""
 
-    def drop(self, name: str, tensor: Tensor, reason: str) -> None:
+    def _drop(self, name: str, tensor: Tensor, reason: str) -> None:
         self.dropped.append(Fate(name, tensor.numel(), reason))
 
     def carry_out(self, tensors: dict[str, Tensor], device: torch.device) -> LoadReport:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -30,12 +31,16 @@ DTYPES: Final = {
     "F32": torch.float32,
     "F64": torch.float64,
 }
-_BLOCK: Final = 4 * 1024 * 1024
+INFINITE: Final = "infinite values"
+_BATCH: Final = 4 * 1024 * 1024  # bytes that a thread reads at a time
 _CHANGES: Final = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 class TensorFile:
     """An open safetensors file whose header has been read and checked.
+
+    A file whose hash has to be proved is read, and hashed, in the background from now on: proving
+    it takes all of its bytes, whatever is wanted of them.
 
     Args:
         path: A ``.safetensors`` file, or one of any name whose hash is known.
@@ -45,6 +50,7 @@ class TensorFile:
         slots: The tensors by name, in the order in which they stand in the file.
 
     Raises:
+        DamagedFileError: If it should have a hash, and breaks a rule of the format.
         WeightsError: If there is no such file, or it breaks a rule of the format.
     """
 
@@ -53,14 +59,8 @@ class TensorFile:
         self.sha256 = sha256
         if sha256 is None and self.path.suffix != ".safetensors":
             raise WeightsError(f"{self.path}: weights are read from .safetensors files only")
-        try:
-            if not stat.S_ISREG(self.path.stat().st_mode):
-                raise WeightsError(f"{self.path}: this is no readable safetensors file: no file")
-            self._file = self.path.open("rb", buffering=0)
-        except FileNotFoundError as error:
-            raise WeightsError(f"{self.path}: there is no such file") from error
-        except OSError as error:
-            raise WeightsError(f"{self.path}: cannot be read: {error.strerror}") from error
+        self._file = self._opened()
+        self._reading: Reading | None = None
         try:
             self.status = os.fstat(self._file.fileno())
             self.head, self.slots = self._read_head()
@@ -69,6 +69,20 @@ class TensorFile:
             if sha256 is not None:
                 raise DamagedFileError(str(error)) from error
             raise
+        self.proven = sha256 is not None and proofs.is_proven(sha256, self.status)
+        if sha256 is not None and not self.proven:
+            self._reading = Reading(self, self.slots.values())
+
+    def _opened(self) -> FileIO:
+        try:
+            # What is no file, a pipe for one, might never end.
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise WeightsError(f"{self.path}: this is no readable safetensors file: no file")
+            return self.path.open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise WeightsError(f"{self.path}: there is no such file") from error
+        except OSError as error:
+            raise WeightsError(f"{self.path}: cannot be read: {error.strerror}") from error
 
     def _read_head(self) -> tuple[bytes, dict[str, Slot]]:
         total = self.status.st_size
@@ -86,19 +100,28 @@ class TensorFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._reading is not None:
+            self._reading.stop()
         self._file.close()
 
     def begin(
         self, wanted: Collection[str], infinite: Collection[str] = (), *, afresh: bool = False
     ) -> Reading:
-        """Begin to read tensors in the background.
+        """Begin to read tensors in the background, where that has not begun already.
 
         Args:
             wanted: Their names.
             infinite: Names of those that may hold infinities; NaN is never let through.
-            afresh: Whether to compare the hash even if the file was proven before.
+            afresh: Prove the hash again even if the file is unchanged since.
         """
-        return Reading(self, wanted, infinite, afresh=afresh)
+        if self._reading is None:
+            self.proven = self.proven and not afresh
+            whole = self.sha256 is not None and not self.proven
+            slots = [slot for slot in self.slots.values() if whole or slot.name in wanted]
+            self._reading = Reading(self, slots)
+        self._reading.wanted = wanted
+        self._reading.infinite = infinite
+        return self._reading
 
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill a buffer with the bytes from ``start`` on; threads may do so at once.
@@ -127,42 +150,33 @@ class TensorFile:
 class Reading:
     """Tensors on their way into memory of their own.
 
-    A file with a hash to prove is read once, in order, by one thread, while another hashes the
-    very bytes that were read; a file proven before is read by two threads at once.
+    A file with a hash to prove is read in order, by one thread, while another hashes the very
+    bytes that were read; any other is read by two threads at once.
+
+    Args:
+        file: What is read.
+        slots: The tensors to read; all of them where the hash has to be proved.
+
+    Attributes:
+        wanted: Names of the tensors to give.
+        infinite: Names of those that may hold infinities.
     """
 
-    def __init__(
-        self,
-        file: TensorFile,
-        wanted: Collection[str],
-        infinite: Collection[str],
-        *,
-        afresh: bool = False,
-    ) -> None:
+    def __init__(self, file: TensorFile, slots: Collection[Slot]) -> None:
+        self.wanted: Collection[str] = ()
+        self.infinite: Collection[str] = ()
         self._file = file
-        self._infinite = frozenset(infinite)
-        self._proven = (
-            not afresh
-            and file.sha256 is not None
-            and proofs.is_proven(file.sha256, file.status)
-        )
-        self._digest = (
-            None if file.sha256 is None or self._proven else hashlib.sha256(file.head)
-        )
-        slots = list(file.slots.values())
+        proves = file.sha256 is not None and not file.proven
+        self._digest = hashlib.sha256(file.head) if proves else None
         self._tensors = {
             slot.name: torch.empty(slot.shape, dtype=DTYPES[slot.dtype], device="cpu")
             for slot in slots
-            if slot.name in wanted
         }
-        self._hasher = ThreadPoolExecutor(1, "zoo-hash")
-        self._readers = ThreadPoolExecutor(2 if self._digest is None else 1, "zoo-read")
-        batches = _batches(slots if self._digest is not None else self._wanted(slots))
-        self._jobs = [self._readers.submit(self._read, batch) for batch in batches]
+        self._values: dict[str, str] = {}
         self._hashed: list[Future[None]] = []
-
-    def _wanted(self, slots: list[Slot]) -> list[Slot]:
-        return [slot for slot in slots if slot.name in self._tensors]
+        self._hasher = ThreadPoolExecutor(1, "zoo-hash")
+        self._readers = ThreadPoolExecutor(1 if proves else 2, "zoo-read")
+        self._jobs = [self._readers.submit(self._read, batch) for batch in _batches(slots)]
 
     def __enter__(self) -> Self:
         return self
@@ -173,19 +187,22 @@ class Reading:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the reading, finished or not."""
         self._readers.shutdown(cancel_futures=True)
         self._hasher.shutdown(cancel_futures=True)
 
     def result(self) -> dict[str, Tensor]:
-        """Wait for the tensors, by name.
+        """Wait for the tensors that are wanted, by name.
 
         Raises:
             DamagedFileError: If the file has another hash, or was changed meanwhile.
             WeightsError: If a tensor holds what it must not.
         """
-        problems: list[str] = []
         for job in self._jobs:
-            problems += job.result()
+            job.result()
         if self._digest is not None:
             for part in self._hashed:
                 part.result()
@@ -195,66 +212,57 @@ class Reading:
                     f"{self._file.path}: its sha256 is {found} instead of {self._file.sha256}"
                 )
         self._file.check_unchanged()
-        if problems:
-            raise WeightsError(f"{self._file.path}: {'; '.join(sorted(problems))}")
-        if self._file.sha256 is not None and not self._proven:
+        self._check_values()
+        if self._file.sha256 is not None and not self._values:
             proofs.remember(self._file.sha256, self._file.status)
-        return self._tensors
+        return {name: self._tensors.pop(name) for name in self.wanted}
 
-    def _read(self, batch: list[Slot]) -> list[str]:
-        """Read some tensors; give what is wrong with their values."""
-        problems = []
+    def _check_values(self) -> None:
+        problems = [
+            f"{name} holds {what}"
+            for name, what in sorted(self._values.items())
+            if name in self.wanted and not (what == INFINITE and name in self.infinite)
+        ]
+        if problems:
+            more = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
+            raise WeightsError(f"{self._file.path}: {'; '.join(problems[:4])}{more}")
+
+    def _read(self, batch: list[Slot]) -> None:
         for slot in batch:
-            for buffer, start in self._buffers(slot):
-                self._file.read_into(buffer, start)
-                if self._digest is not None:
-                    self._hashed.append(self._hasher.submit(self._digest.update, buffer))
-            tensor = self._tensors.get(slot.name)
-            if tensor is not None and not self._proven:
-                problems += _problem(slot, tensor, slot.name in self._infinite)
-        return problems
-
-    def _buffers(self, slot: Slot) -> Iterator[tuple[memoryview, int]]:
-        """Give memory for a tensor's bytes; what is only hashed goes in blocks."""
-        if not slot.size:
-            return
-        if slot.name in self._tensors:
-            flat = self._tensors[slot.name].reshape(-1).view(torch.uint8)
-            yield memoryview(flat.numpy()), slot.start
-            return
-        for start in range(slot.start, slot.start + slot.size, _BLOCK):
-            length = min(_BLOCK, slot.start + slot.size - start)
-            yield memoryview(bytearray(length)), start
+            tensor = self._tensors[slot.name]
+            if not slot.size:
+                continue
+            buffer = memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
+            self._file.read_into(buffer, slot.start)
+            if self._digest is not None:
+                self._hashed.append(self._hasher.submit(self._digest.update, buffer))
+            if not self._file.proven:
+                what = _what_is_wrong(tensor)
+                if what:
+                    self._values[slot.name] = what
 
 
-def _batches(slots: list[Slot]) -> Iterator[list[Slot]]:
+def _batches(slots: Collection[Slot]) -> Iterator[list[Slot]]:
     """Group small tensors, so that threads are not woken for each."""
     batch: list[Slot] = []
     size = 0
     for slot in slots:
         batch.append(slot)
         size += slot.size
-        if size >= _BLOCK:
+        if size >= _BATCH:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
 
 
-def _problem(slot: Slot, tensor: Tensor, may_be_infinite: bool) -> list[str]:
-    if not tensor.numel():
-        return []
+def _what_is_wrong(tensor: Tensor) -> str:
+    """Name the values that a tensor, which is not empty, must not hold."""
     if tensor.dtype == torch.bool:
-        return [f"{slot.name} holds other bytes than 0 and 1"] if _odd(tensor) else []
+        return "other bytes than 0 and 1" if int(tensor.view(torch.uint8).amax()) > 1 else ""
     if not tensor.is_floating_point():
-        return []
+        return ""
     low, high = tensor.aminmax()
     if low.isnan():
-        return [f"{slot.name} holds NaN"]
-    if not may_be_infinite and (low.isinf() or high.isinf()):
-        return [f"{slot.name} holds infinite values"]
-    return []
-
-
-def _odd(tensor: Tensor) -> bool:
-    return bool(tensor.view(torch.uint8).amax() > 1)
+        return "NaN"
+    return INFINITE if low.isinf() or high.isinf() else ""

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo_core import shapes
 from zoo_core.errors import InputError
-from zoo_timm import meta, plan, twin
-from zoo_timm.meta import ShapesOnly, on_meta
+from zoo_core.shapes import ShapesOnly, on_meta
+from zoo_timm import plan, twin
 from zoo_timm.model import TimmBackbone
 
 
@@ -85,7 +86,7 @@ def _seen(tensor: Tensor) -> tuple[Any, ...]:
 def test_what_is_told_at_a_glance_is_what_torch_works_out(
     function: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
-    told = meta._SHORTCUTS[function](*args)
+    told = shapes._SHORTCUTS[function](*args)
     assert told is not None
     with ShapesOnly():
         assert _seen(function(*args)) == _seen(told)
@@ -143,7 +144,7 @@ def test_a_plan_is_the_same_without_short_cuts(
 ) -> None:
     make = plan.make_plan.__wrapped__
     quick = make(name, in_channels, image_size)
-    monkeypatch.setattr(meta, "_SHORTCUTS", {})
+    monkeypatch.setattr(shapes, "_SHORTCUTS", {})
     assert make(name, in_channels, image_size) == quick
 
 

@@ -56,6 +56,16 @@ class CNNBackbone(Backbone):
             raise InputError(f"output_stride must be 8, 16 or 32, not {output_stride!r}")
         if not isinstance(in_channels, int) or in_channels < 1:
             raise InputError(f"in_channels must be a positive whole number, not {in_channels!r}")
+        if not pretrained:
+            self._construct(depth, in_channels, output_stride)
+            return
+        from zoo_core.weights import blank, load_pretrained
+
+        with blank():
+            self._construct(depth, in_channels, output_stride)
+        load_pretrained(self, f"zoo-resnet:resnet{depth}")
+
+    def _construct(self, depth: int, in_channels: int, output_stride: int) -> None:
         block, layers = _BLOCKS[depth]
         resnet = ResNet(block, layers, num_classes=1)
         self.conv1 = resnet.conv1
@@ -77,10 +87,6 @@ class CNNBackbone(Backbone):
         channels = [64 * block.expansion * 2**stage for stage in range(4)]
         strides = [min(4 * 2**stage, output_stride) for stage in range(4)]
         self._schedule = ChannelSchedule(channels, strides)
-        if pretrained:
-            from zoo_core.weights import load_pretrained
-
-            load_pretrained(self, f"zoo-resnet:resnet{depth}")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Give the maps of ``layer1`` to ``layer4`` for pictures ``[B, C, H, W]``."""

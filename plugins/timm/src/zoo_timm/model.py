@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo_core.contracts import Backbone, ChannelSchedule, Features
 from zoo_core.errors import InputError
-from zoo_timm.meta import ShapesOnly
+from zoo_core.shapes import ShapesOnly
 from zoo_timm.plan import Plan, make_plan
 from zoo_timm.sizes import on_grid
 from zoo_timm.taps import lay_out
@@ -64,12 +64,15 @@ class TimmBackbone(Backbone):
         self.in_channels = in_channels
         self.pooled = pooled
         self.adapter = nn.Conv2d(in_channels, 3, 1) if plan.adapted else None
-        self.model = _construct(model_name, plan, pooled)
-        self._take(plan)
-        if pretrained:
-            from zoo_core.weights import load_pretrained
+        if not pretrained:
+            self.model = _construct(model_name, plan, pooled)
+            self._take(plan)
+            return
+        from zoo_core.weights import built_for_loading, load_pretrained
 
-            load_pretrained(self, f"timm/{model_name}")
+        self.model = built_for_loading(lambda: _construct(model_name, plan, pooled))
+        self._take(plan)
+        load_pretrained(self, f"timm/{model_name}")
 
     def _take(self, plan: Plan) -> None:
         """Keep what the forward passes need as plain values."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo_core.errors import ContractError, InputError
-from zoo_timm.meta import on_meta
+from zoo_core.shapes import on_meta
 from zoo_timm.sizes import Size
 from zoo_timm.taps import choose_taps, lay_out
 
