@@ -95,8 +95,9 @@ def judged(stage: Stage, trial: Trial, ended: Ended) -> Outcome:
         return Outcome(kind="harmless" if trial.harmless(report.value) else "accepted")
     if report.error in ("MemoryError", "RecursionError"):
         return Outcome(kind="crashed", detail=report.error)
-    message = shown(report.message, stage)
-    printable = report.message.isprintable() and len(report.message) <= LONGEST
+    told = [*report.warnings, report.message]
+    message = "; then: ".join(shown(line, stage) for line in told)
+    printable = all(line.isprintable() and len(line) <= LONGEST for line in told)
     return Outcome(
         kind="refused", detail=message, error=report.error, own=report.own and printable
     )

@@ -12,7 +12,7 @@ from attacks import forge
 from attacks.attack import Attack, Mount, everywhere
 from attacks.forge import State
 from attacks.running import Ended
-from attacks.stage import BARE, FILE, TIMM, TORCHVISION, ZOO, Stage, Trial, written
+from attacks.stage import FILE, TIMM, TORCHVISION, ZOO, Stage, Trial, written
 
 ESCAPES: Final = "\x1b]0;owned\x07\x1b[2J"
 
@@ -48,7 +48,7 @@ def _bin(stage: Stage) -> Trial:
     content: dict[str, Any] = {**stage.honest, "payload": forge.Payload(stage.canary)}
     stage.hub.add(
         stage.repository,
-        {"pytorch_model.bin": forge.checkpoint(content), "config.json": b'{"width": 8}'},
+        {"pytorch_model.bin": forge.checkpoint(content), "config.json": b'{"width": 200}'},
     )
     return Trial(call=stage.load())
 

@@ -25,7 +25,7 @@ EVIL: Final = 0.5
 FILE: Final = "model.safetensors"
 TOKEN: Final = "hf_secretsecretsecret"
 
-CONFIG: Final = {"architecture": "test_resnet", "width": 8, "pretrained_cfg": {}}
+CONFIG: Final = {"architecture": "test_resnet", "width": 200, "pretrained_cfg": {}}
 """A ``config.json`` that timm and the bare mixin both understand."""
 
 _REPOSITORIES: Final = {
@@ -275,7 +275,7 @@ class Stage:
         (snapshot / FILE).symlink_to(f"../../blobs/{sha256}")
         (folder / "refs" / "main").write_text(commit)
         if self.library == BARE:
-            (snapshot / "config.json").write_text('{"width": 8}')
+            (snapshot / "config.json").write_text(json.dumps(CONFIG))
         return blob
 
     @property

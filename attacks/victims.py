@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,15 @@ class Report:
         error: The type of the error that ended the call; empty if it returned.
         message: The error's text.
         own: Whether it is one of the zoo's own errors.
+        warnings: What the zoo warned of before.
         value: What the call gave: the model's first number, the size of a picture, or ``None``.
     """
 
     error: str = ""
     message: str = ""
     own: bool = False
-    value: Any = field(default=None)
+    warnings: list[str] = field(default_factory=list)
+    value: Any = None
 
 
 def obey(call: Call) -> None:
@@ -71,8 +73,11 @@ def obey(call: Call) -> None:
     said = os.open(call.report.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(said, stream)
-    warnings.simplefilter("ignore")
-    report = _report(call)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report = _report(call)
+    told = [str(item.message) for item in caught if _is_ours(item.category, "ZooWarning")]
+    report = replace(report, warnings=told)
     call.report.write_text(json.dumps(asdict(report)), encoding="utf-8", errors="backslashreplace")
 
 
@@ -87,8 +92,13 @@ def _report(call: Call) -> Report:
     try:
         return Report(value=ENTRIES[call.entry](**call.arguments))
     except Exception as error:
-        own = any(kind.__name__ == "ZooError" for kind in type(error).__mro__)
+        own = _is_ours(type(error), "ZooError")
         return Report(error=type(error).__name__, message=str(error), own=own)
+
+
+def _is_ours(kind: type, base: str) -> bool:
+    """Tell whether a class derives from one of the zoo's; without importing the zoo for it."""
+    return any(parent.__name__ == base for parent in kind.__mro__)
 
 
 def _first_number(model: Any) -> float:

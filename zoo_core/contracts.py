@@ -115,6 +115,8 @@ class Backbone(Component):
 
     Attributes:
         load_report: What became of the weights that its constructor loaded.
+        weights_source: What those weights are.
+        licence: Their licence.
     """
 
     layouts: ClassVar[tuple[str, ...]] = ("timm",)
@@ -123,6 +125,8 @@ class Backbone(Component):
     classifier: str | None = None
     left_out: Mapping[str, str] = MappingProxyType({})
     load_report: LoadReport | None = None
+    weights_source: str | None = None
+    licence: str | None = None
 
     @abstractmethod
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_session, get_token
 from huggingface_hub import errors as hub_errors
+from huggingface_hub import utils as hub_utils
 
-from zoo_core.errors import SavedModelError, UsageError
+from zoo_core.errors import SavedModelError, UsageError, ZooError
 from zoo_core.manifest import RULES
 from zoo_core.saving import CARD, FILES
 from zoo_core.store.hub import is_private
@@ -116,16 +118,12 @@ def push_folder(
     check_repository(repository)
     present = {path.name: path for path in sorted(folder.iterdir())}
     files = [name for name in FILES if name in present]
+    additions = [_addition(present[name], repository) for name in files]
     with _talking(repository, None) as api:
         api.create_repo(repository, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repository, branch=branch, exist_ok=True)
-        commit = api.create_commit(
-            repository,
-            [_addition(present[name], repository) for name in files],
-            commit_message=message,
-            revision=branch,
-        )
+        commit = api.create_commit(repository, additions, commit_message=message, revision=branch)
     url = f"{api.endpoint}/{repository}"
     return Pushed(
         repository=repository,
@@ -139,10 +137,26 @@ def push_folder(
 def _addition(file: Path, repository: str) -> CommitOperationAdd:
     content: str | bytes = str(file)
     if file.name == CARD:
-        text = file.read_text(encoding="utf-8", errors="surrogateescape")
-        own = _LOADED_BY_NAME.sub(rf"\g<1>{json.dumps(repository)})", text)
-        content = own.encode("utf-8", errors="surrogateescape")
+        try:
+            text = file.read_bytes().decode()
+        except ValueError as error:
+            raise SavedModelError(f"{file}: is no text in UTF-8: {error}") from error
+        content = _LOADED_BY_NAME.sub(rf"\g<1>{json.dumps(repository)})", text).encode()
     return CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=content)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it, the Hub's client shows no progress bars unless on a terminal."""
+    bars: Any = hub_utils
+    if sys.stderr.isatty() or bars.are_progress_bars_disabled():
+        yield
+        return
+    bars.disable_progress_bars()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bars()
 
 
 @contextmanager
@@ -155,6 +169,8 @@ def _talking(repository: str, token: str | bool | None) -> Iterator[HfApi]:
     session.timeout = _SILENCE  # the client itself would wait for ever
     try:
         yield api
+    except ZooError:
+        raise
     except hub_errors.HfHubHTTPError as error:
         raise SavedModelError(f"{repository}: {_refusal(api.endpoint, error)}") from error
     except (hub_errors.HTTPError, OSError, ValueError, RuntimeError) as error:  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ def to_config(model: MultitaskModel) -> dict[str, Any]:
         },
         "labels": _labels(model),
         "preprocessing": _as_json(_preprocessing(model)),
-        "weights": _weights_source(model),
+        "weights": model.weights_source,
         "licence": model.licence,
         "plugins": _plugins(model, recipe),
     }
@@ -99,14 +99,6 @@ def _preprocessing(model: MultitaskModel) -> dict[str, Any] | None:
     if not isinstance(given, Preprocessing):
         raise SavedModelError(f"model.preprocessing is a zoo_core.Preprocessing, not {given!r}")
     return asdict(given)
-
-
-def _weights_source(model: MultitaskModel) -> str | None:
-    """Give the weights that the model began with, without where a local file lay."""
-    if model.weights_source is not None:
-        return model.weights_source
-    report = model.backbone.load_report
-    return Path(report.source).name if report else None
 
 
 def _plugins(model: MultitaskModel, recipe: Recipe) -> dict[str, str]:

@@ -43,14 +43,15 @@ def push(
       zoo push my-model me/my-model --private --branch trial --message "Ten epochs"
     """
     from zoo_core.models import MultitaskModel
-    from zoo_core.pushing import MESSAGE, check_repository, push_folder
+    from zoo_core.pushing import MESSAGE, check_repository, push_folder, quiet
 
     check_repository(repository)
     model = MultitaskModel.from_pretrained(folder.absolute())
     _tell_licence(model.licence)
-    pushed = push_folder(
-        folder, repository, private=private or None, branch=branch, message=message or MESSAGE
-    )
+    with quiet():
+        pushed = push_folder(
+            folder, repository, private=private or None, branch=branch, message=message or MESSAGE
+        )
     _tell_left_out(folder, pushed)
     if as_json:
         echo_json({**vars(pushed), "branch": branch or "main", "licence": model.licence})

@@ -86,8 +86,8 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         self.load_report: LoadReport | None = None
         self.preprocessing: Preprocessing | None = None
         self.labels: dict[str, tuple[str, ...]] = {}
-        self.weights_source: str | None = None
-        self.licence: str | None = None
+        self.weights_source: str | None = backbone.weights_source
+        self.licence: str | None = backbone.licence
 
     def _check_heads(self, schedule: ChannelSchedule) -> None:
         classes = self.num_classes_segmentation

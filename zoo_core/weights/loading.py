@@ -105,7 +105,7 @@ def load_pretrained(backbone: Backbone, component: str, tag: str | None = None) 
     """Fetch the weights of a component of the catalogue and fill a backbone with them.
 
     A damaged file of the cache is fetched again. The report stays with the backbone too, as
-    ``load_report``.
+    ``load_report``, and so do ``weights_source`` and ``licence``.
 
     Raises:
         WeightsError: If there are none, or they cannot be fetched or loaded.
@@ -113,11 +113,14 @@ def load_pretrained(backbone: Backbone, component: str, tag: str | None = None) 
     entry = find_entry(registry.backbones[component], tag)
     file = fetch(entry)
     try:
-        backbone.load_report = load(backbone, file.path, entry.layout, sha256=file.sha256)
+        report = load(backbone, file.path, entry.layout, sha256=file.sha256)
     except DamagedFileError as error:
         file = fetch_again(entry, file, error)
-        backbone.load_report = load(backbone, file.path, entry.layout, sha256=file.sha256)
-    return backbone.load_report
+        report = load(backbone, file.path, entry.layout, sha256=file.sha256)
+    backbone.load_report = report
+    backbone.weights_source = f"{entry.repository} ({entry.revision or 'main, unpinned'})"
+    backbone.licence = entry.licence
+    return report
 
 
 def classes_in(path: str | PathLike[str], backbone: Backbone) -> int | None:
