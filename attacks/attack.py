@@ -93,8 +93,6 @@ def judged(stage: Stage, trial: Trial, ended: Ended) -> Outcome:
     report = ended.report
     if not report.error:
         return Outcome(kind="harmless" if trial.harmless(report.value) else "accepted")
-    if report.error in ("MemoryError", "RecursionError"):
-        return Outcome(kind="crashed", detail=report.error)
     told = [*report.warnings, report.message]
     message = "; then: ".join(shown(line, stage) for line in told)
     printable = all(line.isprintable() and len(line) <= LONGEST for line in told)

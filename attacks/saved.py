@@ -86,6 +86,11 @@ def _twice(text: str) -> str:
     return f"{{{json.dumps(key)}: {json.dumps(value)}, {text.lstrip()[1:]}"
 
 
+def _many(text: str) -> str:
+    keys = ", ".join(f'"{number:x}": 0' for number in range(80_000))
+    return f'{{{keys}, "again": 0, "again": 0, {text.lstrip()[1:]}'
+
+
 def _code(stage: Stage) -> Trial:
     """Name code in the folder, as other libraries do that are asked to trust it."""
     folder = _folder(stage)
@@ -253,6 +258,11 @@ ATTACKS: Final = [
         name="saved-depth",
         title="a `config.json` of a million lists in one another",
         mounts=_written(lambda text: "[" * 1_000_000 + "]" * 1_000_000),
+    ),
+    Attack(
+        name="saved-keys",
+        title="a `config.json` of 80,000 keys, the last one twice",
+        mounts=_written(_many),
     ),
     Attack(
         name="saved-numbers",

@@ -157,7 +157,7 @@ def timm_picture(folder: str, **transform: Any) -> Any:
     import timm.data
 
     dataset: Any = timm.data.create_dataset("", root=folder, class_map={"": 0})
-    dataset.transform = timm.data.create_transform(224, **transform)
+    dataset.transform = timm.data.create_transform(**{"input_size": 224, **transform})
     picture, _ = dataset[0]
     return list(picture.shape)
 
@@ -189,7 +189,7 @@ def torchvision_picture(path: str) -> Any:
     from torchvision.io import decode_image
     from torchvision.models import ResNet18_Weights
 
-    return list(ResNet18_Weights.DEFAULT.transforms()(decode_image(path)).shape)
+    return list(ResNet18_Weights.DEFAULT.transforms()(decode_image(path, "RGB")).shape)
 
 
 def bare_model(name: str, **options: Any) -> float:

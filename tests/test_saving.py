@@ -18,11 +18,12 @@ from torch import Tensor, nn
 import zoo_core as zoo
 from zoo_core import Attention, Backbone, ChannelSchedule, MultitaskModel
 from zoo_core.catalogue import Components
-from zoo_core.errors import SavedModelError
+from zoo_core.errors import DamagedFileError, SavedModelError
 from zoo_core.models.attention import CBAM
 from zoo_core.models.backbones import CNNBackbone, TimmBackbone
 from zoo_core.models.encoder_decoder import UNetDecoder
 from zoo_core.testing import LoopbackHub
+from zoo_core.weights import TensorFile
 
 IMAGES = torch.randn(1, 3, 64, 97, generator=torch.Generator().manual_seed(0))
 
@@ -342,6 +343,17 @@ def test_values_of_the_first_format_have_to_be_finite(tmp_path: Path) -> None:
     shutil.copytree(FORMAT_1, folder)
     rewrite(folder, lambda tensors: tensors["classifier.weight"][0].fill_(float("inf")))
     assert "classifier.weight holds infinite values" in refusal(folder)
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tiny: Path, old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: TensorFile) -> None:
+        raise DamagedFileError(f"{file.path}: it was changed while it was read")
+
+    monkeypatch.setattr(TensorFile, "check_unchanged", fail)
+    assert "it was changed while it was read" in refusal(FORMAT_1 if old else tiny)
 
 
 def test_loading_says_what_was_loaded(tiny: Path) -> None:

@@ -21,6 +21,12 @@ from zoo_core.manifest import Preprocessing
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
+# By content, whatever a file is called: Pillow would hand a PostScript file to Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+
+LARGEST = 89_478_485
+"""Pixels of a picture that is made for a model: as many as Pillow reads unless told otherwise."""
+
 NARROWEST = 100
 
 
@@ -28,8 +34,8 @@ def read_picture(path: Path, channels: int = 3) -> Image.Image:
     """Read a picture upright, in grey for one channel and in RGB for three.
 
     Raises:
-        InputError: If the file is no picture, is damaged, or has more pixels than Pillow thinks
-            safe; or if pictures have no such number of channels.
+        InputError: If the file is no picture of :data:`FORMATS`, is damaged, or has more pixels
+            than Pillow thinks safe; or if pictures have no such number of channels.
     """
     modes = {1: "L", 3: "RGB"}
     if channels not in modes:
@@ -37,7 +43,9 @@ def read_picture(path: Path, channels: int = 3) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            if path.exists() and not path.is_dir() and not path.is_file():
+                raise ValueError("it is a pipe or a device")  # opening one may wait for ever
+            with Image.open(path, formats=FORMATS) as picture:
                 upright = ImageOps.exif_transpose(picture)
                 return _to_eight_bits(upright).convert(modes[channels])
     except FileNotFoundError:
@@ -74,7 +82,7 @@ def resize(picture: Image.Image, preprocessing: Preprocessing, crop: float) -> I
     Sizes are rounded as timm rounds them: one pixel more would shift the centre that is cut out.
 
     Raises:
-        InputError: If the picture is so narrow that it would become huge.
+        InputError: If the picture would become huge: it is very narrow, or the model wants it so.
     """
     if max(picture.size) > NARROWEST * min(picture.size):
         raise InputError(
@@ -89,6 +97,12 @@ def resize(picture: Image.Image, preprocessing: Preprocessing, crop: float) -> I
         choose = max if preprocessing.crop_mode == "border" else min
         ratio = choose(picture.height / height, picture.width / width)
         size = [round(picture.height / ratio), round(picture.width / ratio)]
+    whole = size if len(size) == 2 else [side * height / min(picture.size) for side in picture.size]
+    if math.prod(whole) > LARGEST:
+        raise InputError(
+            f"the model wants pictures of {preprocessing.size[0]}×{preprocessing.size[1]} pixels, "
+            f"so that this one would have {math.prod(whole):,.0f}; at most {LARGEST:,} are made"
+        )
     resized: Image.Image = F.resize(picture, size, InterpolationMode(preprocessing.interpolation))
     return resized
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from zoo_core._version import __version__
 from zoo_core.assembly import Request, put_together
@@ -20,15 +19,11 @@ from zoo_core.grammar import Part, Recipe, check_options, parse
 from zoo_core.loader import CATCH, normalise
 from zoo_core.models.multitask import MultitaskModel
 from zoo_core.saved_config import HEADS, SavedConfig, read_config
+from zoo_core.saved_tensors import Plan, State, changed, fill, settle, state_of
 from zoo_core.seeding import Seeds
-from zoo_core.store.header import Slot
-from zoo_core.weights.blank import assign, blank, built_for_loading, fillable
+from zoo_core.weights.blank import blank, built_for_loading, fillable
 from zoo_core.weights.report import Fate, LoadReport
-from zoo_core.weights.tensorfile import DTYPES, TensorFile
-
-State = Mapping[str, Tensor]
-
-_BLOCK: Final = 4 * 1024 * 1024
+from zoo_core.weights.tensorfile import TensorFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,19 +113,19 @@ def _restored(
     seed = heads.seed if new != old else 0
     request = request_for(config, new, seed)
     model = blueprint(request)
-    here = _state(model)
-    saved = here if new == old else _state(blueprint(request_for(config, old)))
-    plan = _plan(file, saved, here)
+    here = state_of(model)
+    saved = here if new == old else state_of(blueprint(request_for(config, old)))
+    plan = settle(file, saved, here)
     _check_hash(file, config)
     whole = {name.partition(".")[0] for name in plan.random} | _unfillable(model)
     if whole:
         model = _built(request, whole)
     try:
-        _fill(model, file, plan)
+        fill(model, file, plan)
     except DamagedFileError as error:
         if files.sha256 is not None:
             raise
-        raise _changed(file, config, error) from error
+        raise changed(file, config, error) from error
     model.load_report = _report(files.source, plan, here, saved, _Reasons(old, new))
     _describe(model, config, new)
     return model.eval()
@@ -259,85 +254,6 @@ def _is_blank(part: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in (*part.parameters(), *part.buffers()))
 
 
-def _state(model: nn.Module) -> State:
-    return model.state_dict(keep_vars=True)
-
-
-def _ties(state: State) -> dict[str, str]:
-    """Give, for each name, the first name of the same tensor."""
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Which tensors go where.
-
-    Attributes:
-        moves: The model's name of each tensor that is loaded, and the file's.
-        random: The model's tensors that the file has nothing for.
-        dropped: The file's tensors that the model has no place for.
-    """
-
-    moves: dict[str, str] = field(default_factory=dict)
-    random: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-
-
-def _plan(file: TensorFile, saved: State, here: State) -> _Plan:
-    """Settle where each tensor goes, before any is read.
-
-    Args:
-        file: The file.
-        saved: The tensors of the model that was saved.
-        here: The tensors of the model that is built, which may have other heads.
-
-    Raises:
-        SavedModelError: If the file does not have the very tensors that were saved.
-    """
-    ties = _ties(saved)
-    stored: dict[str, str] = {}
-    problems = []
-    for slot in file.slots.values():
-        problem = _problem(slot, saved.get(slot.name))
-        if not problem and ties[slot.name] in stored:
-            problem = f"{slot.name} is in the file and so is {stored[ties[slot.name]]}, its tie"
-        if problem:
-            problems.append(problem)
-        stored.setdefault(ties.get(slot.name, slot.name), slot.name)
-    lost = [name for name, first in ties.items() if first == name and name not in stored]
-    problems += [f"{name} is in the model but not in the file" for name in lost]
-    if problems:
-        more = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise SavedModelError(
-            f"{file.path}: does not fit the model: {'; '.join(problems[:4])}{more}"
-        )
-    plan = _Plan()
-    for name, first in _ties(here).items():
-        if name == first and name in saved and saved[name].shape == here[name].shape:
-            plan.moves[name] = stored[ties[name]]
-        elif name == first:
-            plan.random.append(name)
-    used = set(plan.moves.values())
-    plan.dropped.extend(name for name in file.slots if name not in used)
-    return plan
-
-
-def _problem(slot: Slot, target: Tensor | None) -> str:
-    if target is None:
-        return f"{slot.name} is in the file but not in the model"
-    if slot.shape != tuple(target.shape):
-        here, there = list(target.shape), list(slot.shape)
-        return f"{slot.name} is {there} in the file and {here} in the model"
-    given = DTYPES[slot.dtype]
-    same = given.is_floating_point and target.is_floating_point()
-    return (
-        ""
-        if same or given == target.dtype
-        else (f"{slot.name} is {given} in the file and {target.dtype} in the model")
-    )
-
-
 def _check_hash(file: TensorFile, config: SavedConfig) -> None:
     """Refuse a file whose hash is known to be another than the configuration's."""
     if config.checksums is not None and len(config.checksums) != len(file.slots):
@@ -346,71 +262,7 @@ def _check_hash(file: TensorFile, config: SavedConfig) -> None:
             f"{len(config.checksums)} checksums"
         )
     if config.sha256 is not None and config.sha256 != file.sha256:
-        raise _changed(file, config)
-
-
-def _fill(model: MultitaskModel, file: TensorFile, plan: _Plan) -> None:
-    """Read the tensors and put them in their places, with the file's types."""
-    _convert(model, file)
-    state = _state(model)
-    parameters = {name for name in plan.moves if isinstance(state[name], nn.Parameter)}
-    infinite = {stored for name, stored in plan.moves.items() if name not in parameters}
-    with file.begin(set(plan.moves.values()), infinite) as reading:
-        tensors = reading.result()
-    device = torch.get_default_device()
-    with torch.no_grad():
-        for name, stored in plan.moves.items():
-            _put(model, name, state[name], tensors.pop(stored), device)
-
-
-def _put(model: nn.Module, name: str, target: Tensor, value: Tensor, device: torch.device) -> None:
-    if target.is_meta:
-        assign(model, name, value.to(device))
-    elif target.dtype == value.dtype:
-        target.copy_(value)
-    else:
-        target.data = value.to(target.device)
-
-
-def _convert(model: nn.Module, file: TensorFile) -> None:
-    """Make the model of the file's type, with what is no part of the file, if it has one type."""
-    given = {DTYPES[slot.dtype] for slot in file.slots.values()}
-    floating = [dtype for dtype in given if dtype.is_floating_point]
-    own = {tensor.dtype for tensor in _state(model).values() if tensor.is_floating_point()}
-    if len(floating) == 1 and own != set(floating):
-        model.to(floating[0])
-
-
-def _changed(
-    file: TensorFile, config: SavedConfig, error: DamagedFileError | None = None
-) -> SavedModelError:
-    """Give the error for a file with another hash: the tensors that were changed, by name."""
-    names = [
-        name
-        for (name, found), saved in zip(checksums(file), config.checksums or (), strict=True)
-        if found != saved
-    ]
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    if names:
-        return SavedModelError(
-            f"{file.path}: these tensors do not have the values that were saved: "
-            f"{', '.join(names[:4])}{more}; save the model again with save_pretrained to keep such "
-            f"a change"
-        )
-    reason = str(error) if error else f"{file.path}: its sha256 is not {config.sha256}"
-    return SavedModelError(f"{reason}, though no tensor was changed: it was written by other means")
-
-
-def checksums(file: TensorFile) -> Iterator[tuple[str, str]]:
-    """Give the CRC-32 of each tensor's bytes, in the order of the names."""
-    buffer = memoryview(bytearray(_BLOCK))
-    for name, slot in sorted(file.slots.items()):
-        checksum = 0
-        for start in range(slot.start, slot.start + slot.size, _BLOCK):
-            block = buffer[: min(_BLOCK, slot.start + slot.size - start)]
-            file.read_into(block, start)
-            checksum = zlib.crc32(block, checksum)
-        yield name, f"{checksum:08x}"
+        raise changed(file, config)
 
 
 @dataclass(frozen=True)
@@ -432,7 +284,7 @@ class _Reasons:
         )
 
 
-def _report(source: str, plan: _Plan, here: State, saved: State, why: _Reasons) -> LoadReport:
+def _report(source: str, plan: Plan, here: State, saved: State, why: _Reasons) -> LoadReport:
     return LoadReport(
         source=source,
         loaded=tuple(Fate(name, here[name].numel()) for name in plan.moves),

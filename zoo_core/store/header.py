@@ -15,6 +15,9 @@ from zoo_core.errors import WeightsError
 
 MAX_HEADER: Final = 8_000_000  # bytes; a model of two thousand tensors needs some 250,000
 _LENGTH: Final = 8
+_MAX_NAME: Final = 500  # characters, for names stand in messages
+_MAX_DIMENSIONS: Final = 64  # as many as torch has
+_MAX_NUMBERS: Final = 2**60  # times eight bytes still fits into the numbers that torch counts with
 
 ITEM_SIZES: Final = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "I32": 4, "I64": 8,
@@ -98,11 +101,11 @@ def read_header(text: bytes, total: int, where: str) -> list[Slot]:
 
 def _parsed(text: bytes, where: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        entries = dict(pairs)
-        if len(entries) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            _refuse(where, f"its header has {twice!r} twice")
+        entries: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in entries:
+                _refuse(where, f"its header has {_short(name)} twice")
+            entries[name] = value
         return entries
 
     if not text.startswith(b"{"):
@@ -116,18 +119,27 @@ def _parsed(text: bytes, where: str) -> dict[str, Any]:
 
 
 def _slot(name: str, entry: object, begin: int, where: str) -> Slot:
+    if len(name) > _MAX_NAME or not name.isprintable():
+        _refuse(where, f"{_short(name)} is no name of a tensor")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         _refuse(where, f"{name!r} needs dtype, shape and data_offsets, and nothing else")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_SIZES:
-        _refuse(where, f"{name!r} is of type {dtype!r}; known are {', '.join(ITEM_SIZES)}")
+        _refuse(where, f"{name!r} is of type {_short(dtype)}; known are {', '.join(ITEM_SIZES)}")
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
-        _refuse(where, f"{name!r} has shape {shape!r} and data_offsets {offsets!r}")
+        _refuse(where, f"{name!r} has shape {_short(shape)} and data_offsets {_short(offsets)}")
+    if len(shape) > _MAX_DIMENSIONS or prod(max(side, 1) for side in shape) > _MAX_NUMBERS:
+        _refuse(where, f"{name!r} has shape {_short(shape)}, which no tensor can have")
     start, stop = offsets
     size = prod(shape) * ITEM_SIZES[dtype]
     if stop - start != size:
         _refuse(where, f"{name!r} of {dtype} {shape} needs {size:,} bytes, not {stop - start:,}")
     return Slot(name, dtype, tuple(shape), begin + start, size)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _whole_numbers(value: object) -> bool:

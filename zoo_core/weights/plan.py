@@ -39,6 +39,13 @@ class Move:
     target: Tensor
     change: Callable[[Tensor], Tensor]
 
+    def overflows(self, value: Tensor) -> bool:
+        """Whether finite numbers of the file are infinite in the target's type."""
+        given, here = value.dtype, self.target.dtype
+        if not given.is_floating_point or torch.finfo(given).max <= torch.finfo(here).max:
+            return False
+        return bool((value.isfinite() & ~value.to(here).isfinite()).any())
+
     def carry_out(self, value: Tensor, device: torch.device) -> None:
         """Put the file's value in its place; blank places take it over as it is."""
         changed = self.change(value)
@@ -176,7 +183,14 @@ class Plan:
         Args:
             tensors: What was read, by the file's names.
             device: Where values of blank modules go.
+
+        Raises:
+            WeightsError: If a value is too large for the model's type; nothing is changed then.
         """
+        for move in self.moves:
+            if move.overflows(tensors[move.name]):
+                here = str(move.target.dtype).removeprefix("torch.")
+                raise WeightsError(f"{self.file}: {move.name} holds values too large for {here}")
         counters = list(self.missing)
         with torch.no_grad():
             for move in self.moves:
