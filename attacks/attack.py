@@ -35,6 +35,11 @@ class Attack:
     mounts: Mapping[str, Mount]
     seconds: float = 40.0
 
+    @property
+    def waits(self) -> bool:
+        """Whether most of its time is spent waiting."""
+        return self.seconds != 40.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -96,9 +101,7 @@ def judged(stage: Stage, trial: Trial, ended: Ended) -> Outcome:
     told = [*report.warnings, report.message]
     message = "; then: ".join(shown(line, stage) for line in told)
     printable = all(line.isprintable() and len(line) <= LONGEST for line in told)
-    return Outcome(
-        kind="refused", detail=message, error=report.error, own=report.own and printable
-    )
+    return Outcome(kind="refused", detail=message, error=report.error, own=report.own and printable)
 
 
 def shown(message: str, stage: Stage) -> str:
@@ -114,5 +117,6 @@ def shown(message: str, stage: Stage) -> str:
     first = re.sub(r"\b[0-9a-f]{64}\b", "‹sha256›", first)
     first = re.sub(r"\b[0-9a-f]{40}\b", "‹commit›", first)
     first = re.sub(r"\b\d{4}-\d\d-\d\d\b", "‹day›", first)
+    first = re.sub(r"(?<=within )\d+(?= s\b)", "‹some›", first)
     first = re.sub(r"(?<=room for )[\d,]+", "‹bytes›", first)
     return "".join(char if char.isprintable() else "�" for char in first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any, Final
 from attacks import forge
 from attacks.attack import Attack, Mount, everywhere
 from attacks.stage import FILE, TORCHVISION, ZOO, Stage, Trial, is_honest
+
+_STATE: Final = ("st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 def _after(change: Callable[[Stage, Path], object]) -> Mount:
@@ -37,6 +40,18 @@ def _rewritten(stage: Stage, blob: Path) -> None:
     before = blob.stat()
     blob.write_bytes(stage.written(stage.evil))
     os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _proven(stage: Stage, blob: Path) -> None:
+    """Write other weights, and note beside the cache that they were compared with the hash.
+
+    What the zoo noted itself of the honest file is copied, with the new file's state in it.
+    """
+    _rewritten(stage, blob)
+    now = blob.stat()
+    for note in (stage.home / "huggingface" / "zoo").rglob("*.json"):
+        told = json.loads(note.read_text())
+        note.write_text(json.dumps({**told, **{key: getattr(now, key) for key in _STATE}}))
 
 
 def _linked_elsewhere(stage: Stage, blob: Path) -> None:
@@ -74,6 +89,11 @@ ATTACKS: Final = [
         name="cache-rewritten",
         title="other weights written into the cached file, its times put back",
         mounts=everywhere(_after(_rewritten)),
+    ),
+    Attack(
+        name="cache-proven",
+        title="the same, and what the zoo noted of the honest file changed to fit",
+        mounts={ZOO: _after(_proven)},
     ),
     Attack(
         name="cache-truncated",

@@ -140,7 +140,9 @@ ATTACKS: Final = [
         mounts=_of_file(forge.twice),
     ),
     Attack(
-        name="escapes", title="a tensor's name that clears the terminal", mounts=everywhere(_escapes)
+        name="escapes",
+        title="a tensor's name that clears the terminal",
+        mounts=everywhere(_escapes),
     ),
     Attack(
         name="long-name",

@@ -153,9 +153,7 @@ ATTACKS: Final = [
         title="a connection that is cut each time",
         mounts=everywhere(_badly(Cut(), "GET")),
     ),
-    Attack(
-        name="endless", title="a file that never ends", mounts=everywhere(_flooded("endless"))
-    ),
+    Attack(name="endless", title="a file that never ends", mounts=everywhere(_flooded("endless"))),
     Attack(
         name="gzip",
         title="1 MB announced, which unpacks to 1 GB (`Content-Encoding: gzip`)",
@@ -176,9 +174,7 @@ ATTACKS: Final = [
         title="an ETag that is another kind of hash",
         mounts=_on_the_hub(_badly(Header("ETag", f'"{"0f" * 16}"'))),
     ),
-    Attack(
-        name="etag-none", title="no ETag", mounts=_on_the_hub(_badly(Header("ETag", None)))
-    ),
+    Attack(name="etag-none", title="no ETag", mounts=_on_the_hub(_badly(Header("ETag", None)))),
     Attack(
         name="commit-path",
         title=f"a commit `{ESCAPED}`",

@@ -154,20 +154,26 @@ def timm_model(name: str, **options: Any) -> float:
 
 def timm_picture(folder: str, **transform: Any) -> Any:
     """Read a folder's one picture as timm's training and validation do."""
-    import timm.data
-
-    dataset: Any = timm.data.create_dataset("", root=folder, class_map={"": 0})
-    dataset.transform = timm.data.create_transform(**{"input_size": 224, **transform})
+    data = _timm_data()
+    dataset = data.create_dataset("", root=folder, class_map={"": 0})
+    dataset.transform = data.create_transform(**{"input_size": 224, **transform})
     picture, _ = dataset[0]
     return list(picture.shape)
 
 
 def timm_picture_of_model(name: str, folder: str) -> Any:
     """Prepare a picture as a model's configuration says."""
-    import timm.data
+    import timm
 
     model = timm.create_model(name, pretrained=True)
-    return timm_picture(folder, **timm.data.resolve_model_data_config(model))
+    return timm_picture(folder, **_timm_data().resolve_model_data_config(model))
+
+
+def _timm_data() -> Any:
+    """Give ``timm.data``, whose functions are not typed."""
+    import timm.data
+
+    return timm.data
 
 
 def torchvision_model(url: str | None = None) -> float:

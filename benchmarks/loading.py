@@ -62,7 +62,8 @@ def programs(architecture: str) -> dict[str, str]:
     """Give the programs to be compared."""
     zoo, timm, torchvision, _ = ARCHITECTURES[architecture]
     ours = CHILD.format(
-        imports="import zoo_core, zoo_core.compose, zoo_core.manifest_reader, zoo_resnet.model, zoo_timm.model, zoo_timm.weights",
+        imports="import zoo_core, zoo_core.compose, zoo_core.manifest_reader\n"
+        "import zoo_resnet.model, zoo_timm.model, zoo_timm.weights",
         call=f"zoo_core.build({zoo!r})",
     )
     return {

@@ -267,7 +267,7 @@ def test_a_hub_that_breaks_off_costs_one_line(
 def test_silence_has_a_limit(
     hub: LoopbackHub, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zoo_core.pushing._SILENCE", 0.5)
+    monkeypatch.setattr("zoo_core.saved.pushing._SILENCE", 0.5)
     hub.fault(Hang(), path="/api/repos/create")
     before = get_session().timeout
     assert error(folder, "me/net").startswith(f"me/net cannot be pushed to {hub.endpoint}: ")
@@ -280,7 +280,7 @@ def test_offline_and_open_connections_are_refused(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert error(folder, "me/net") == "HF_HUB_OFFLINE is set, so nothing can be pushed"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("zoo_core.pushing.HfApi", lambda token: api)
+    monkeypatch.setattr("zoo_core.saved.pushing.HfApi", lambda token: api)
     api = type("Api", (), {"endpoint": "http://hub.example"})
     assert error(folder, "me/net") == (
         "http://hub.example would get your token over an open connection; HF_ENDPOINT must be https"

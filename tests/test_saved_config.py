@@ -15,7 +15,7 @@ import zoo_core as zoo
 from zoo_core import MultitaskModel
 from zoo_core.catalogue import registry
 from zoo_core.errors import SavedModelError
-from zoo_core.saved_config import check_config, read_config
+from zoo_core.saved.config import check_config, read_config
 
 FORMAT_1 = Path(__file__).parent / "fixtures" / "saved-format-1"
 Config = dict[str, Any]

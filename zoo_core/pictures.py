@@ -22,7 +22,7 @@ from zoo_core.manifest import Preprocessing
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 # By content, whatever a file is called: Pillow would hand a PostScript file to Ghostscript.
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 LARGEST = 89_478_485
 """Pixels of a picture that is made for a model: as many as Pillow reads unless told otherwise."""

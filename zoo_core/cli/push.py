@@ -10,7 +10,7 @@ import click
 from zoo_core.cli.tables import echo_json
 
 if TYPE_CHECKING:
-    from zoo_core.pushing import Pushed
+    from zoo_core.saved.pushing import Pushed
 
 
 @click.command()
@@ -43,7 +43,7 @@ def push(
       zoo push my-model me/my-model --private --branch trial --message "Ten epochs"
     """
     from zoo_core.models import MultitaskModel
-    from zoo_core.pushing import MESSAGE, check_repository, push_folder, quiet
+    from zoo_core.saved.pushing import MESSAGE, check_repository, push_folder, quiet
 
     check_repository(repository)
     model = MultitaskModel.from_pretrained(folder.absolute())

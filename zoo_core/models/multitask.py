@@ -207,8 +207,8 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
                 was constructed; if a value is not finite; or if labels, preprocessing or licence
                 cannot be. Nothing is written then.
         """
-        from zoo_core.model_card import card_options
-        from zoo_core.saving import check_folder, check_savable
+        from zoo_core.saved.card import card_options
+        from zoo_core.saved.saving import check_folder, check_savable
 
         folder = Path(save_directory)
         card = card_options(options.pop("model_card_kwargs", None), folder.resolve().name)
@@ -217,7 +217,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         return super().save_pretrained(folder, model_card_kwargs=card, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from zoo_core.saving import write
+        from zoo_core.saved.saving import write
 
         write(self, save_directory)
 
@@ -260,7 +260,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
                 saved, needs a plugin that is missing, or cannot have such heads.
             InputError: If a number of classes or the seed is none.
         """
-        from zoo_core.saving import check_name
+        from zoo_core.saved.saving import check_name
 
         name = str(pretrained_model_name_or_path)
         for option in unknown:
@@ -293,8 +293,8 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         token: str | bool | None,
         **model_kwargs: Any,
     ) -> MultitaskModel:
-        from zoo_core.restoring import Heads
-        from zoo_core.saving import read_folder, read_hub
+        from zoo_core.saved.restoring import Heads
+        from zoo_core.saved.saving import read_folder, read_hub
 
         heads = Heads(
             classification=model_kwargs.get("num_classes_classification"),
@@ -324,7 +324,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         Raises:
             SavedModelError: If the model cannot be saved, or the Hub does not take it.
         """
-        from zoo_core.pushing import push_model
+        from zoo_core.saved.pushing import push_model
 
         return push_model(self, super().push_to_hub, repo_id, options)
 
@@ -335,7 +335,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
             *args: None.
             **kwargs: ``repo_id``, what the snippet of the card loads.
         """
-        from zoo_core.model_card import card_options, model_card
+        from zoo_core.saved.card import card_options, model_card
 
         return model_card(self, **card_options(kwargs, "my-model"))
 

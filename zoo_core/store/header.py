@@ -15,7 +15,7 @@ from zoo_core.errors import WeightsError
 
 MAX_HEADER: Final = 8_000_000  # bytes; a model of two thousand tensors needs some 250,000
 _LENGTH: Final = 8
-_MAX_NAME: Final = 500  # characters, for names stand in messages
+_MAX_NAME: Final = 200  # characters, for names stand in messages
 _MAX_DIMENSIONS: Final = 64  # as many as torch has
 _MAX_NUMBERS: Final = 2**60  # times eight bytes still fits into the numbers that torch counts with
 
@@ -126,10 +126,11 @@ def _slot(name: str, entry: object, begin: int, where: str) -> Slot:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_SIZES:
         _refuse(where, f"{name!r} is of type {_short(dtype)}; known are {', '.join(ITEM_SIZES)}")
-    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
+    numbers = _whole_numbers(shape) and _whole_numbers(offsets)
+    if not numbers or len(offsets) != 2 or max(offsets) > _MAX_NUMBERS:
         _refuse(where, f"{name!r} has shape {_short(shape)} and data_offsets {_short(offsets)}")
     if len(shape) > _MAX_DIMENSIONS or prod(max(side, 1) for side in shape) > _MAX_NUMBERS:
-        _refuse(where, f"{name!r} has shape {_short(shape)}, which no tensor can have")
+        _refuse(where, f"{name!r} of {dtype} {_short(shape)} is larger than a tensor can be")
     start, stop = offsets
     size = prod(shape) * ITEM_SIZES[dtype]
     if stop - start != size:

@@ -15,8 +15,8 @@ from zoo_core._version import __version__
 from zoo_core.errors import SavedModelError
 from zoo_core.grammar import Part
 from zoo_core.models.multitask import MultitaskModel
-from zoo_core.saved_config import HEADS
-from zoo_core.saving import describe, to_config
+from zoo_core.saved.config import HEADS
+from zoo_core.saved.saving import describe, to_config
 
 MOST_NAMES: Final = 20
 _IDENTIFIER: Final = re.compile(r"[a-z0-9][a-z0-9.+-]*")

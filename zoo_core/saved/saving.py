@@ -22,9 +22,9 @@ from zoo_core.errors import DamagedFileError, SavedModelError, WeightsError, Zoo
 from zoo_core.grammar import WIRED, Part, Recipe
 from zoo_core.manifest import RULES, Preprocessing
 from zoo_core.models.multitask import MultitaskModel
-from zoo_core.restoring import Heads, SavedFiles, blueprint, request_for, restore
-from zoo_core.saved_config import MAX_BYTES, SavedConfig, check_config
-from zoo_core.saved_tensors import checksums
+from zoo_core.saved.config import MAX_BYTES, SavedConfig, check_config
+from zoo_core.saved.restoring import Heads, SavedFiles, blueprint, request_for, restore
+from zoo_core.saved.tensors import checksums
 from zoo_core.spec import Spec
 from zoo_core.store.download import hash_file
 from zoo_core.store.snapshot import Query, Snapshot, discard_damaged, fetch_files

@@ -17,7 +17,7 @@ from huggingface_hub import utils as hub_utils
 
 from zoo_core.errors import SavedModelError, UsageError, ZooError
 from zoo_core.manifest import RULES
-from zoo_core.saving import CARD, FILES
+from zoo_core.saved.saving import CARD, FILES
 from zoo_core.store.hub import is_private
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def push_model(
     Raises:
         SavedModelError: If the model cannot be saved, or the Hub does not take it.
     """
-    from zoo_core.model_card import card_options
-    from zoo_core.saving import check_savable
+    from zoo_core.saved.card import card_options
+    from zoo_core.saved.saving import check_savable
 
     check_savable(model)
     branch = options.get("branch")

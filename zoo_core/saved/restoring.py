@@ -18,8 +18,8 @@ from zoo_core.errors import DamagedFileError, InputError, SavedModelError, ZooEr
 from zoo_core.grammar import Part, Recipe, check_options, parse
 from zoo_core.loader import CATCH, normalise
 from zoo_core.models.multitask import MultitaskModel
-from zoo_core.saved_config import HEADS, SavedConfig, read_config
-from zoo_core.saved_tensors import Plan, State, changed, fill, settle, state_of
+from zoo_core.saved.config import HEADS, SavedConfig, read_config
+from zoo_core.saved.tensors import Plan, State, changed, fill, settle, state_of
 from zoo_core.seeding import Seeds
 from zoo_core.weights.blank import blank, built_for_loading, fillable
 from zoo_core.weights.report import Fate, LoadReport

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo_core.errors import DamagedFileError, SavedModelError
-from zoo_core.saved_config import SavedConfig
+from zoo_core.saved.config import SavedConfig
 from zoo_core.store.header import Slot
 from zoo_core.weights.blank import assign
 from zoo_core.weights.tensorfile import DTYPES, TensorFile

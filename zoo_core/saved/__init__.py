@@ -1,0 +1,1 @@
+"""Saved models: a folder in the Hub's form, written, read, described and pushed."""
