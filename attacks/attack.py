@@ -113,7 +113,7 @@ def shown(message: str, stage: Stage) -> str:
     first = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
     first = re.sub(rf"{re.escape(str(stage.folder))}[^\s:,;)'\"]*/", "…/", first)
     first = first.replace(str(stage.folder), "…")
-    first = re.sub(r"http://[\d.]+:\d+", "http://hub", first)
+    first = re.sub(r"\b(127\.0\.0\.1|0\.0\.0\.0):\d+", "hub", first)
     first = re.sub(r"\b[0-9a-f]{64}\b", "‹sha256›", first)
     first = re.sub(r"\b[0-9a-f]{40}\b", "‹commit›", first)
     first = re.sub(r"\b\d{4}-\d\d-\d\d\b", "‹day›", first)

@@ -19,7 +19,7 @@ _GLANCE: Final = 0.05
 
 # Forked from a process that has torch already, and nothing that reads the environment.
 _SERVER: Final = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["torch", "torchvision"])
+_SERVER.set_forkserver_preload(["torch", "torchvision", "safetensors.torch"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,14 @@ DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "attacks.md"
 BEGIN, END = "<!-- begin of the table -->", "<!-- end of the table -->"
 AT_ONCE: Final = 2
 WAITING_AT_ONCE: Final = 12
-SHORT: Final = 70
+SHORT: Final = 60
 
 Results = Mapping[tuple[str, str], Outcome]
 
+# Of the other libraries' messages, and the same whatever went wrong.
+_PREFIX: Final = re.compile(
+    r"^(Error while deserializing header: |Error\(s\) in loading state_dict for \w+: )"
+)
 _SHOWN: Final = {
     "executed": "**executed**",
     "accepted": "**accepted**",
@@ -80,8 +84,7 @@ def cell(library: str, outcome: Outcome | None) -> str:
     shown = _SHOWN[outcome.kind]
     if not outcome.detail or (outcome.kind == "refused" and library == ZOO):
         return shown
-    text = outcome.detail if outcome.kind != "refused" else f"{outcome.error}: {outcome.detail}"
-    return f"{shown}: {plain(shortened(text))}"
+    return f"{shown}: {plain(shortened(_PREFIX.sub('', outcome.detail) or outcome.error))}"
 
 
 def shortened(text: str) -> str:

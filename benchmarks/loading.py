@@ -116,7 +116,7 @@ def measure(home: Path, rounds: int) -> dict[str, dict[str, list[dict[str, float
         for architecture in ARCHITECTURES:
             for name, program in programs(architecture).items():
                 if name == "zoo, hashing":
-                    shutil.rmtree(home / "huggingface" / "zoo" / "verified", ignore_errors=True)
+                    shutil.rmtree(home / "config" / "zoo" / "verified", ignore_errors=True)
                 done = subprocess.run(
                     [sys.executable, "-W", "ignore", "-c", program],
                     env=environment,

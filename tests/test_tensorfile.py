@@ -27,7 +27,7 @@ Header = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 def read(
@@ -229,7 +229,7 @@ def raw(text: bytes) -> bytes:
         (with_b(dtype=["F32"]), "'b' is of type ['F32']; known are "),
         (with_b(shape=[-1, -2]), "'b' has shape [-1, -2] and data_offsets [8, 16]"),
         (with_b(shape=[True, 2]), "'b' has shape [True, 2]"),
-        (with_b(shape=[1 << 62, 1 << 62]), "'b' has shape [4611686018427387904, "),
+        (with_b(shape=[1 << 62, 1 << 62]), "'b' of F32 [4611686018427387904, "),
         (with_b(shape=[3]), "'b' of F32 [3] needs 12 bytes, not 8"),
         (with_b(data_offsets=[8]), "'b' has shape [1, 2] and data_offsets [8]"),
         (with_b(data_offsets=[16, 8]), "'b' of F32 [1, 2] needs 8 bytes, not -8"),

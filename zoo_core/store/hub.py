@@ -215,7 +215,18 @@ class Hub:
             raise WeightsError(f"{repository} has no revision {revision}")
         if code == "EntryNotFound":
             raise WeightsError(f"{repository} has no file {filename}")
+        if status in (401, 403) and _origin(str(answer.url)) != _origin(self.endpoint):
+            host = urlsplit(str(answer.url)).netloc
+            raise WeightsError(
+                f"{what}: {self.endpoint} redirects to {host}, which answers {status}; the token "
+                f"is sent to no other host"
+            )
         if code == "RepoNotFound" or status in (401, 404):
+            if self._token and not is_private(self.endpoint):
+                raise WeightsError(
+                    f"{self.endpoint} has no repository {repository}, or it is private: the token "
+                    f"is not sent there, since http is not encrypted"
+                )
             raise WeightsError(
                 f"{self.endpoint} has no repository {repository}, or it is private: then "
                 f"'hf auth login' is needed"
