@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -238,8 +237,3 @@ def photo() -> bytes:
 def postscript() -> bytes:
     """Give a PostScript program in the clothes of a picture."""
     return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
-
-
-def elements(shape: tuple[int, ...]) -> int:
-    """Give how many numbers a shape has."""
-    return prod(shape)

@@ -17,9 +17,14 @@ MEMORY: Final = 3 * 2**30
 DISK: Final = 2**29
 _GLANCE: Final = 0.05
 
-# Forked from a process that has torch already, and nothing that reads the environment.
+# Children are forked from a process that has these already; none reads the environment when it is
+# imported, and one that is not there is left out.
+_PRELOADED: Final = (
+    "torch", "torchvision", "safetensors.torch", "tqdm.auto", "httpx", "httpx2", "yaml", "click",
+    "filelock", "pluggy",
+)  # fmt: skip
 _SERVER: Final = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["torch", "torchvision", "safetensors.torch"])
+_SERVER.set_forkserver_preload(list(_PRELOADED))
 
 
 @dataclass(frozen=True, kw_only=True)

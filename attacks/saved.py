@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -160,7 +161,6 @@ def _endless_config(stage: Stage, file: Path) -> None:
 
 def _nan(stage: Stage, file: Path) -> None:
     """Put a value that is not a number, and a hash that fits the file."""
-    import torch
     from safetensors.torch import load, save
 
     state = load(file.read_bytes())
@@ -173,12 +173,9 @@ def _nan(stage: Stage, file: Path) -> None:
         config["sha256"] = hashlib.sha256(content).hexdigest()
         config["checksums"] = " ".join(_checksum(state[name]) for name in sorted(state))
         file.with_name("config.json").write_text(json.dumps(config))
-    assert torch.isnan(state[first]).any()
 
 
 def _checksum(tensor: Any) -> str:
-    import zlib
-
     [raw] = forge.raw({"": tensor}).values()
     return f"{zlib.crc32(raw.data):08x}"
 

@@ -254,12 +254,12 @@ class Stage:
             return self.call("torchvision_model")
         return self.call("bare_model", name=self.repository)
 
-    def cached(self, content: bytes | None = None) -> Path:
-        """Put a file, the honest one by default, into the cache; give where its bytes lie.
+    def cached(self) -> Path:
+        """Put the honest file into the cache; give where its bytes lie.
 
         The call that loads it is :meth:`load`; the Hub cannot be reached.
         """
-        content = self.written(self.honest) if content is None else content
+        content = self.written(self.honest)
         if self.library == TORCHVISION:
             place = self.home / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
             place.parent.mkdir(parents=True)

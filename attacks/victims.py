@@ -127,12 +127,12 @@ def zoo_save(folder: str, **options: Any) -> None:
     zoo_core.build(**options).save_pretrained(folder)
 
 
-class CommandError(Exception):
-    """A command that ended with an exit code other than 0; not an error of the zoo's by itself."""
-
-
 def zoo_command(*, arguments: list[str]) -> str:
-    """Run a command of the zoo; give the last line of what it prints."""
+    """Run a command of the zoo; give the last line of what it prints.
+
+    Raises:
+        ZooError: If it fails, with the last line of what it says of that.
+    """
     from zoo_core.cli import cli
     from zoo_core.errors import ZooError
 

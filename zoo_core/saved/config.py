@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,8 @@ def read_config(file: Path) -> SavedConfig:
         SavedModelError: If it cannot be read, or breaks a rule, with its file and key.
     """
     try:
+        if not file.is_file() and file.exists():  # a pipe, say, which might never end
+            raise SavedModelError(f"{file}: cannot be read: it is no file")
         with file.open("rb") as opened:
             read = opened.read(MAX_BYTES + 1)
     except OSError as error:
@@ -155,8 +158,7 @@ def check_config(given: object, where: str) -> SavedConfig:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(n for n, _ in pairs).items() if count > 1)
         raise _WrongError(f"key {_short(twice)} stands there twice")
     return entries
 

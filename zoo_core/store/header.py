@@ -112,7 +112,9 @@ def _parsed(text: bytes, where: str) -> dict[str, Any]:
         _refuse(where, "it does not begin as one does")
     try:
         given = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        _refuse(where, "its header is no JSON of use: too many values in one another")
+    except ValueError as error:
         _refuse(where, f"its header is no JSON ({error})")
     assert isinstance(given, dict)
     return given
