@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+# torch's generator is one for all threads.
+_TURN = threading.RLock()
+
 
 class Seeds:
     """Gives each part of a model its own random numbers.
+
+    Threads that build models at once take turns.
 
     Args:
         seed: Any whole number; ``None`` draws one from torch's generator.
@@ -28,7 +34,7 @@ class Seeds:
         number = int.from_bytes(digest[:7], "big")
         # torch.manual_seed would also seed GPUs that nobody has touched yet, and leave them so.
         gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-        with torch.random.fork_rng(devices=gpus):
+        with _TURN, torch.random.fork_rng(devices=gpus):
             torch.default_generator.manual_seed(number)
             if gpus:
                 torch.cuda.manual_seed_all(number)

@@ -194,14 +194,14 @@ def _human(count: int) -> str:
 def pull(names: tuple[str, ...], licences: tuple[str, ...] | None, as_json: bool) -> None:
     """Download weights into the Hugging Face cache, and check them.
 
-    What is cached already costs no request.
+    What is cached already costs no request; if it is damaged, it is fetched again.
 
     \b
     Examples:
       zoo weights pull resnet50
       zoo weights pull resnet18.tv_in1k timm/resnet10t --license apache-2.0,mit
     """
-    from zoo_core.store import cached, fetch
+    from zoo_core.store import cached, fetch_whole
     from zoo_core.store.licences import check_licence
 
     entries = {name: registry.find_weights(name) for name in names}
@@ -210,7 +210,7 @@ def pull(names: tuple[str, ...], licences: tuple[str, ...] | None, as_json: bool
     pulled = []
     for name, entry in entries.items():
         before = cached(entry)
-        file = fetch(entry)
+        file = fetch_whole(entry)
         shown = _pulled(name, entry, file, before)
         pulled.append(shown)
         if not as_json:

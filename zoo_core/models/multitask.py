@@ -200,7 +200,8 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
         """Write a folder that :meth:`from_pretrained` reads without a network.
 
         It holds ``config.json``, ``model.safetensors`` and, unless there is one already, a model
-        card. ``options`` are those of huggingface-hub's ``ModelHubMixin.save_pretrained``.
+        card. What the folder held before stays until all is written beside it. ``options`` are
+        those of huggingface-hub's ``ModelHubMixin.save_pretrained``.
 
         Raises:
             SavedModelError: If a part is a module that no plugin gives, or was changed after it
@@ -208,13 +209,23 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
                 cannot be. Nothing is written then.
         """
         from zoo_core.saved.card import card_options
-        from zoo_core.saved.saving import check_folder, check_savable
+        from zoo_core.saved.saving import check_folder, check_savable, staged
 
         folder = Path(save_directory)
         card = card_options(options.pop("model_card_kwargs", None), folder.resolve().name)
+        push, repo_id = options.pop("push_to_hub", False), options.pop("repo_id", None)
+        if options.pop("config", None) is not None or (options and not push):
+            raise SavedModelError(
+                f"save_pretrained cannot use {', '.join(options) or 'config'}: the configuration "
+                f"is the model's own, and other options are for push_to_hub=True"
+            )
         check_folder(folder)
         check_savable(self)
-        return super().save_pretrained(folder, model_card_kwargs=card, **options)
+        with staged(folder) as aside:
+            super().save_pretrained(aside, model_card_kwargs=card)
+        if not push:
+            return None
+        return self.push_to_hub(repo_id or folder.resolve().name, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         from zoo_core.saved.saving import write

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import torch
 from huggingface_hub import constants
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -278,21 +281,37 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def write(model: MultitaskModel, folder: Path) -> None:
-    """Write configuration and weights, each file whole or not at all."""
+    """Write configuration and weights."""
     config = to_config(model)
-    staged = folder / f".{os.getpid()}.{WEIGHTS}"
+    weights = folder / WEIGHTS
+    save_file(_tensors(model), weights, metadata={"format": "pt"})
+    weights.chmod(0o666 & ~_umask())
+    config["sha256"] = hash_file(weights)
+    with TensorFile(weights) as file:
+        config["checksums"] = " ".join(checksum for _, checksum in checksums(file))
+    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, whose files then take their places in another; or none do.
+
+    A model card that stands there already stays.
+
+    Raises:
+        SavedModelError: If something cannot be written.
+    """
     try:
-        save_file(_tensors(model), staged, metadata={"format": "pt"})
-        staged.chmod(0o666 & ~_umask())
-        config["sha256"] = hash_file(staged)
-        with TensorFile(staged) as file:
-            config["checksums"] = " ".join(checksum for _, checksum in checksums(file))
-        staged.replace(folder / WEIGHTS)
-        text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        staged.write_text(text, encoding="utf-8")
-        staged.replace(folder / CONFIG)
-    finally:
-        staged.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
+            yield Path(aside)
+            for name in (WEIGHTS, CONFIG, CARD):
+                if name != CARD or not (folder / CARD).exists():
+                    Path(aside, name).replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        text = " ".join(str(error).split())
+        raise SavedModelError(f"{folder}: the model cannot be saved: {text}") from error
 
 
 def _tensors(model: MultitaskModel) -> dict[str, Tensor]:

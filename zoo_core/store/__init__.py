@@ -1,5 +1,5 @@
 """The verified store: fetching files of weights, without torch."""
 
-from zoo_core.store.fetching import WeightsFile, cached, fetch, fetch_again
+from zoo_core.store.fetching import WeightsFile, cached, fetch, fetch_again, fetch_whole
 
-__all__ = ["WeightsFile", "cached", "fetch", "fetch_again"]
+__all__ = ["WeightsFile", "cached", "fetch", "fetch_again", "fetch_whole"]

@@ -38,12 +38,18 @@ class Repository:
         self._locks = self.cache / ".locks" / folder
 
     def find(self, filename: str, sha256: str, commit: str | None = None) -> Path | None:
-        """Give the file that claims this hash, ``None`` if there is none; nothing is hashed."""
+        """Give the file that may have this hash, ``None`` if there is none; nothing is hashed.
+
+        That is the blob of this name. A small file's blob has its git hash for a name, and where
+        links cannot be made, the files themselves stand in the snapshots.
+        """
         if self.blob(sha256).is_file():
             return self.blob(sha256)
-        # Where links cannot be made, the files themselves stand in the snapshots.
         placed = self.snapshot(commit, filename) if commit else None
-        return placed if placed and placed.is_file() else None
+        if placed is None or not placed.is_file():
+            return None
+        another = placed.is_symlink() and SHA256.fullmatch(placed.readlink().name)
+        return None if another else placed
 
     def newest(self, branch: str) -> str | None:
         """Give the commit of a branch as it was when it was last asked for."""
@@ -94,7 +100,7 @@ class Repository:
     def discard(self, file: Path) -> None:
         """Delete a file of the cache, and the links that lead to it."""
         real = file.resolve()
-        for link in (self.folder / "snapshots").glob("*/*"):
+        for link in (self.folder / "snapshots").glob("**/*"):
             if link.is_symlink() and link.resolve() == real:
                 link.unlink()
         if file.is_symlink():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from zoo_core.errors import WeightsError
 from zoo_core.store.cache import Repository
 from zoo_core.store.header import header_length, read_header
-from zoo_core.store.hub import Hub, Progress, Remote
+from zoo_core.store.hub import Hub, Progress, Remote, TransientError, WrongSizeError
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -42,10 +42,16 @@ def download(
     """
     key = remote.sha256 or remote.blob or ""
     what = f"{filename} of {cache.name}"
-    cache.blobs.mkdir(parents=True, exist_ok=True)
-    _check_room(cache.blobs, remote.size, what)
+    try:
+        cache.blobs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsError(
+            f"{what}: {cache.blobs} cannot be made: {error.strerror}; HF_HOME names another place "
+            f"for the cache"
+        ) from error
     with cache.locked(key):
         if not cache.blob(key).is_file():
+            _check_room(cache, key, remote.size, what)
             _fill(hub, cache, filename, remote, key, title)
         sha256 = _adopt(cache, key, filename, what)
         cache.link(key, remote.commit, filename, branch)
@@ -91,7 +97,11 @@ def _fill(hub: Hub, cache: Repository, filename: str, remote: Remote, key: str, 
     for fresh in (False, True):
         with _unfinished(cache.partial(key), fresh) as file:
             resumed = os.fstat(file.fileno()).st_size > 0
-            found = _receive(hub, cache, filename, remote, file, title)
+            try:
+                found = _receive(hub, cache, filename, remote, file, title)
+            except WrongSizeError:
+                cache.partial(key).unlink(missing_ok=True)
+                raise
         if found == key:
             cache.partial(key).replace(cache.blob(key))
             return
@@ -149,8 +159,6 @@ def _receive(
 
 
 def _cut(filename: str, have: int, size: int) -> Exception:
-    from zoo_core.store.hub import TransientError
-
     return TransientError(f"{filename} broke off after {have:,} of {size:,} bytes")
 
 
@@ -169,8 +177,10 @@ def _start(remote: Remote) -> _Hash:
     return hashlib.sha1(b"blob %d\0" % remote.size, usedforsecurity=False)
 
 
-def _check_room(folder: Path, size: int, what: str) -> None:
-    free = shutil.disk_usage(folder).free
+def _check_room(cache: Repository, key: str, size: int, what: str) -> None:
+    folder, partial = cache.blobs, cache.partial(key)
+    have = partial.stat().st_size if partial.is_file() else 0
+    free = shutil.disk_usage(folder).free + have
     if size > free:
         raise WeightsError(
             f"{what} has {size:,} bytes, and {folder} has room for {free:,}; HF_HOME names another "

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo_core.catalogue import registry
-from zoo_core.errors import WeightsError, ZooWarning
+from zoo_core.errors import DamagedFileError, WeightsError, ZooWarning
 from zoo_core.loader import CATCH, describe
 from zoo_core.manifest import WeightsEntry
-from zoo_core.store import known
+from zoo_core.store import known, proofs
 from zoo_core.store.cache import Repository
 from zoo_core.store.download import download, hash_file
 from zoo_core.store.hub import Hub, Progress, Remote
@@ -58,6 +58,23 @@ def fetch(entry: WeightsEntry, *, licences: Collection[str] | None = None) -> We
     if entry.sha256 is None and known.recall(entry) is None:
         known.record(entry, file.sha256, file.path.stat().st_size, file.commit)
     return file
+
+
+def fetch_whole(entry: WeightsEntry) -> WeightsFile:
+    """Give the local file of an entry as :func:`fetch` does, and compare its hash here already.
+
+    Raises:
+        WeightsError: If it cannot be had, or has another hash even when it is fetched again.
+    """
+    file = fetch(entry)
+    status = file.path.stat()
+    if proofs.is_proven(file.sha256, status):
+        return file
+    found = hash_file(file.path)
+    if found == file.sha256:
+        return file
+    error = DamagedFileError(f"{file.path}: its sha256 is {found} instead of {file.sha256}")
+    return fetch_again(entry, file, error)
 
 
 def fetch_again(entry: WeightsEntry, file: WeightsFile, error: WeightsError) -> WeightsFile:

@@ -35,6 +35,10 @@ class UnreachableError(WeightsError):
     """The server gave no usable answer in time."""
 
 
+class WrongSizeError(WeightsError):
+    """The file has another size than the server announced."""
+
+
 class Progress:
     """Tells how long ago something was gained, so that silence has a limit."""
 
@@ -83,8 +87,16 @@ class Hub:
         from huggingface_hub import constants, get_token
 
         self.endpoint = constants.ENDPOINT.rstrip("/")
+        _check_endpoint(self.endpoint)
         self.offline = bool(constants.HF_HUB_OFFLINE)
-        self._token = token if isinstance(token, str) else None if token is False else get_token()
+        try:
+            own = get_token() if token in (None, True) else token
+        except OSError as error:
+            raise WeightsError(
+                f"HF_HOME is {constants.HF_HOME}, where no token can be looked for: "
+                f"{error.strerror}"
+            ) from error
+        self._token = own if isinstance(own, str) else None
 
     def ask(
         self, repository: str, filename: str, revision: str, progress: Progress | None = None
@@ -120,13 +132,18 @@ class Hub:
         url = self._url(repository, filename, remote.commit)
         headers = {"Range": f"bytes={start}-"} if start else {}
         with self._open("GET", url, headers, progress) as answer:
+            if answer.status_code == 416:
+                raise WrongSizeError(
+                    f"{filename} of {repository}: the server announces {remote.size:,} bytes, and "
+                    f"has none from byte {start:,} on; nothing of it was kept"
+                )
             self._check(answer, repository, filename, remote.commit)
             place = _first_byte(answer, start, remote.size)
             for block in _blocks(answer, progress):
                 yield place, block
                 place += len(block)
                 if place > remote.size:
-                    raise WeightsError(
+                    raise WrongSizeError(
                         f"{filename} of {repository}: the server sends more than the "
                         f"{remote.size:,} bytes it announced"
                     )
@@ -295,6 +312,18 @@ def _remote(headers: Mapping[str, str], what: str) -> Remote:
     if not size.isdecimal() or len(size) > 15:
         raise WeightsError(f"{what}: the server announces {_short(size)} as its size")
     return Remote(commit, sha256, blob, int(size))
+
+
+def _check_endpoint(endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        right = False
+    if not right:
+        raise WeightsError(
+            f"HF_ENDPOINT is {endpoint!r}, which is no address such as https://huggingface.co"
+        )
 
 
 def _short(text: str) -> str:

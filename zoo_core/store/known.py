@@ -14,6 +14,7 @@ from typing import Any
 
 from zoo_core.errors import WeightsError, ZooWarning
 from zoo_core.manifest import WeightsEntry, config_directory
+from zoo_core.store.cache import COMMIT, SHA256
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,29 @@ def _read() -> dict[str, Any]:
     try:
         everything = json.loads(file.read_text(encoding="utf-8"))
         for given in everything.values():
-            Known(**given)
+            _check(Known(**given))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise WeightsError(
+            f"{file}: the record of hashes cannot be read: {error.strerror}"
+        ) from error
+    except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{file}: the record of hashes is damaged ({error}); mend it, or delete it to trust "
             f"what the Hub announces now"
         ) from error
     return dict(everything)
+
+
+def _check(given: Known) -> None:
+    if not (
+        SHA256.fullmatch(given.sha256)
+        and type(given.size) is int
+        and (given.revision == "" or COMMIT.fullmatch(given.revision))
+        and isinstance(given.since, str)
+    ):
+        raise ValueError(f"{asdict(given)} is no hash, size, commit and date")
 
 
 def _write(everything: dict[str, Any]) -> None:

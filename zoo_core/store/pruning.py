@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zoo_core.manifest import WeightsEntry
 from zoo_core.store import known
-from zoo_core.store.cache import Repository
+from zoo_core.store.cache import COMMIT, Repository
 from zoo_core.store.fetching import cached
 
 
@@ -97,6 +97,7 @@ def _other_revisions(cache: Repository, entries: list[WeightsEntry]) -> list[Rem
     meant = {_commit(cache, entry) for entry in entries}
     if None in meant:  # an entry that was never used may mean any
         return []
+    meant |= {commit for _, commit in _refs(cache)}  # other programs may want the newest
     files = {file.path.resolve() for entry in entries if (file := cached(entry))}
     links: list[Path] = []
     others = []
@@ -106,6 +107,16 @@ def _other_revisions(cache: Repository, entries: list[WeightsEntry]) -> list[Rem
             others.append(folder.name[:12])
             links += inside
     return _removal(f"other revisions of {cache.name} ({', '.join(others)})", cache, links)
+
+
+def _refs(cache: Repository) -> list[tuple[Path, str]]:
+    """Give the files of branches and tags that were asked for, each with its commit."""
+    refs = []
+    for ref in sorted((cache.folder / "refs").rglob("*")):
+        commit = ref.read_text(encoding="ascii", errors="replace").strip() if ref.is_file() else ""
+        if COMMIT.fullmatch(commit):
+            refs.append((ref, commit))
+    return refs
 
 
 def _commit(cache: Repository, entry: WeightsEntry) -> str | None:
@@ -132,8 +143,8 @@ def _tidy(cache: Repository) -> None:
     for folder in sorted(snapshots.rglob("*"), reverse=True):
         if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
             folder.rmdir()
-    for ref in (cache.folder / "refs").rglob("*"):
-        if ref.is_file() and not (snapshots / ref.read_text(encoding="ascii").strip()).is_dir():
+    for ref, commit in _refs(cache):
+        if not (snapshots / commit).is_dir():
             ref.unlink()
     left = [*cache.folder.glob("blobs/*"), *cache.folder.glob("snapshots/*")]
     if not left:  # the Hub's own tools complain of a repository without revisions

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import gc
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,13 @@ from zoo_core.loader import CATCH
 from zoo_core.shapes import ShapesOnly
 
 M = TypeVar("M", bound=nn.Module)
+
+# What holds no tensors of a module's own; modules are looked at one by one.
+_SIMPLE: Final = (
+    type(None), bool, int, float, complex, str, bytes, type, ModuleType, BuiltinFunctionType,
+    CodeType, nn.Module, torch.dtype, torch.device, torch.Size,
+)  # fmt: skip
+_MANY: Final = 10_000
 
 
 @contextmanager
@@ -45,31 +54,54 @@ def fillable(module: nn.Module) -> bool:
 
     They cannot where values stand outside the state dict, or under two names.
     """
-    own: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
-    own |= dict(module.named_buffers(remove_duplicate=False))
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    own: dict[str, Tensor] = {**parameters, **dict(module.named_buffers(remove_duplicate=False))}
     return (
         own.keys() == module.state_dict().keys()
+        and all(map(_is_plain, parameters.values()))
         and len({id(tensor) for tensor in own.values()}) == len(own)
         and not any(map(is_lazy, own.values()))
         and not any(_strays(part) for part in module.modules())
     )
 
 
+def _is_plain(parameter: nn.Parameter) -> bool:
+    """Tell whether another parameter can take its place without losing hooks or its type."""
+    hooks = parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
+    return type(parameter) is nn.Parameter and not hooks
+
+
 def _strays(module: nn.Module) -> bool:
-    """Tell whether blank tensors stand in plain attributes."""
+    """Tell whether blank tensors stand in plain attributes, however deep."""
     registered = ("_parameters", "_buffers", "_modules")
-    values = (value for name, value in vars(module).items() if name not in registered)
-    return any(tensor.is_meta for tensor in _tensors(values))
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    for value in values:
+    rest = [value for name, value in vars(module).items() if name not in registered]
+    seen: set[int] = set()
+    while rest:
+        value = rest.pop()
         if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())
-        elif isinstance(value, list | tuple | set):
-            yield from _tensors(value)
+            if value.is_meta:
+                return True
+        elif not isinstance(value, _SIMPLE) and id(value) not in seen:
+            seen.add(id(value))
+            rest += _parts_of(value)
+            if len(seen) > _MANY:
+                return True  # nobody can tell
+    return False
+
+
+def _parts_of(value: Any) -> list[Any]:
+    """Give what an object holds; of functions what they close over, not where they stand."""
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        return [*cells, value.__defaults__, value.__kwdefaults__]
+    return [part for part in gc.get_referents(value) if not isinstance(part, _SIMPLE)]
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
 
 
 def assign(module: nn.Module, name: str, value: Tensor) -> None:
@@ -78,6 +110,8 @@ def assign(module: nn.Module, name: str, value: Tensor) -> None:
     owner = module.get_submodule(path)
     blank_one = owner._parameters.get(attribute)
     if blank_one is not None:
-        owner._parameters[attribute] = nn.Parameter(value, blank_one.requires_grad)
+        filled = nn.Parameter(value, blank_one.requires_grad)
+        filled.__dict__.update(blank_one.__dict__)
+        owner._parameters[attribute] = filled
     else:
         owner._buffers[attribute] = value
