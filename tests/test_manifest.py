@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -267,7 +268,7 @@ def test_files_that_are_too_large_or_missing_are_refused(tmp_path: Path, refusal
     assert refusal("#" * 1_000_001) == ": has more than 1000000 bytes, the most read"
     with pytest.raises(RegistryError, match="cannot be read: No such file or directory"):
         read_manifest(tmp_path / "none.yaml")
-    with pytest.raises(RegistryError, match="cannot be read: Is a directory"):
+    with pytest.raises(RegistryError, match="cannot be read: it is no file"):
         read_manifest(tmp_path)
 
 
@@ -356,3 +357,9 @@ def test_a_relative_configuration_directory_is_none(
     monkeypatch.setenv("XDG_CONFIG_HOME", value)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert config_directory() == tmp_path / ".config" / "zoo"
+
+
+def test_a_pipe_is_no_registry(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "registry.yaml")
+    with pytest.raises(RegistryError, match="cannot be read: it is no file"):
+        read_manifest(tmp_path / "registry.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -522,3 +523,28 @@ def test_a_channel_schedule_is_a_tuple_with_strides() -> None:
     assert schedule == (8, 16)
     assert ChannelSchedule(schedule).strides == (8, 16)
     assert ChannelSchedule([8, 16]).strides == (4, 8)
+
+
+FULL = """
+import resource, sys, zoo_core as zoo
+model = zoo.build("timm/test_resnet", seed=2, num_classes_classification=3)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    model.save_pretrained(sys.argv[1])
+except zoo.ZooError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_what_was_saved_before_outlives_a_save_that_fails(tmp_path: Path) -> None:
+    """Files may not grow beyond 100 kB in the child, as on a disk that is full."""
+    folder = tmp_path / "model"
+    model = zoo.build("timm/test_resnet", seed=1, num_classes_classification=3)
+    model.save_pretrained(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, folder], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith(f"SavedModelError {folder}: the model cannot be saved: ")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    MultitaskModel.from_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -70,3 +71,10 @@ def test_building_does_not_touch_buffers_or_modes() -> None:
     assert all(module.training for module in model.modules())
     assert not model.backbone.bn1.running_mean.any()
     assert int(model.backbone.bn1.num_batches_tracked) == 0
+
+
+def test_threads_that_build_at_once_do_not_disturb_one_another() -> None:
+    alone = state("resnet18+cbam+unet", seed=3)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: state("resnet18+cbam+unet", seed=3), range(6)))
+    assert not [name for other in together for name in differing(alone, other, "")]

@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from zoo_core.errors import WeightsError, ZooWarning
 from zoo_core.manifest import WeightsEntry
-from zoo_core.store import WeightsFile, cached, fetch, fetch_again, hub, known
+from zoo_core.store import WeightsFile, cached, fetch, fetch_again, fetch_whole, hub, known
 from zoo_core.store.cache import Repository
 from zoo_core.testing import (
     Cut,
@@ -353,6 +353,66 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(served: LoopbackHub) -> No
     with pytest.warns(ZooWarning, match="deleted, and fetched again"):
         again = fetch_again(ENTRY, file, WeightsError("its sha256 is another"))
     assert again.path.read_bytes() == CONTENT
+
+
+def test_a_damaged_file_is_mended_by_fetching_it_whole(served: LoopbackHub) -> None:
+    file = fetch_whole(ENTRY)
+    file.path.write_bytes(OTHER)
+    with pytest.warns(ZooWarning, match=f"its sha256 is .* instead of {SHA256}; it is deleted"):
+        assert fetch_whole(ENTRY).path.read_bytes() == CONTENT
+
+
+def test_a_wrong_pin_costs_no_file_of_the_cache(served: LoopbackHub) -> None:
+    theirs = hf_hub_download(REPOSITORY, NAME)
+    [commit] = served.commits(REPOSITORY)
+    wrong = replace(ENTRY, revision=commit.id, sha256="a" * 64)
+    assert f"announces sha256 {SHA256}, and net.them is pinned to {'a' * 64}" in refused(wrong)
+    assert Path(theirs).read_bytes() == CONTENT
+
+
+def test_a_beginning_that_is_too_long_for_the_file_is_thrown_away(served: LoopbackHub) -> None:
+    """As after an announcement of a wrong size: nothing is left in the way."""
+    served.fault(WrongSize(100), method="HEAD")
+    message = refused()
+    assert f"the server announces {len(CONTENT) + 100:,} bytes, and has none from byte" in message
+    assert nothing_is_left()
+    served.heal()
+    assert fetch(ENTRY).path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://[::1", "http://127.0.0.1:99999", "notaurl", "ftp://hub", "http://"]
+)
+def test_an_endpoint_that_is_no_address_is_told(
+    served: LoopbackHub, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    assert refused().startswith("HF_ENDPOINT is ")
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        {"sha256": 5, "size": 1, "revision": "", "since": ""},
+        {"sha256": "../../x", "size": 1, "revision": "", "since": ""},
+        {"sha256": SHA256, "size": "1", "revision": "", "since": ""},
+        {"sha256": SHA256, "size": 1, "revision": "../..", "since": ""},
+        {"sha256": SHA256},
+        [],
+    ],
+)
+def test_a_record_of_something_else_is_refused(served: LoopbackHub, noted: object) -> None:
+    fetch(ENTRY)
+    known.known_file().write_text(json.dumps({f"{REPOSITORY}@main/{NAME}": noted}))
+    assert refused().startswith(f"{known.known_file()}: the record of hashes is damaged")
+
+
+def test_a_cache_that_cannot_be_made_is_told(
+    served: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    assert "cannot be made: Not a directory; HF_HOME names another place" in refused()
 
 
 def test_files_outside_the_cache_are_never_deleted(tmp_path: Path) -> None:

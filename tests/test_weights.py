@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -231,6 +233,16 @@ def test_a_blank_model_takes_the_values_over(file: Path) -> None:
     assert backbone.layer1[0].conv1.weight.requires_grad
 
 
+def test_what_parameters_are_marked_with_stays(tmp_path: Path) -> None:
+    file = tmp_path / "one.safetensors"
+    save_file(nn.Linear(2, 2).state_dict(), file)
+    with blank():
+        linear = nn.Linear(2, 2)
+    linear.weight.no_weight_decay = True  # type: ignore[attr-defined]
+    load(linear, file)
+    assert linear.weight.no_weight_decay  # type: ignore[attr-defined]
+
+
 def test_nothing_is_filled_within_the_meta_device(file: Path) -> None:
     with torch.device("meta"), pytest.raises(WeightsError, match="CNNBackbone is on the meta"):
         load(CNNBackbone(18), file)
@@ -252,11 +264,23 @@ class Beside(nn.Module):
             self.other = self.linear
         elif where == "lazy":
             self.other = nn.LazyLinear(2)
+        elif where == "object":
+            self.holder = SimpleNamespace(scale=torch.ones(2))
+        elif where == "partial":
+            self.scaled = partial(torch.mul, torch.ones(2))
+        elif where == "closure":
+            scale = torch.ones(2)
+            self.scaled = lambda x: x * scale
+        elif where == "hook":
+            self.linear.weight.register_hook(torch.clone)
         elif where == "item":
             self.size = int(torch.ones(1).item())
 
 
-@pytest.mark.parametrize("where", ["attribute", "list", "buffer", "tied", "lazy", "item"])
+@pytest.mark.parametrize(
+    "where",
+    ["attribute", "list", "object", "partial", "closure", "buffer", "tied", "lazy", "hook", "item"],
+)
 def test_what_cannot_be_blank_is_built_as_always(where: str) -> None:
     module = built_for_loading(lambda: Beside(where))
     assert not any(parameter.is_meta for parameter in module.parameters())

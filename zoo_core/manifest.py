@@ -37,10 +37,14 @@ def _one_of(*choices: str) -> Rule:
     return lambda value: None if value in choices else f"{value!r} is none of {', '.join(choices)}"
 
 
-def _positive(kinds: type | tuple[type, ...], what: str) -> Rule:
+def _positive(kinds: type | tuple[type, ...], what: str, most: float = math.inf) -> Rule:
     def problem(value: Any) -> str | None:
         number = isinstance(value, kinds) and not isinstance(value, bool)
-        return None if number and 0 < value < math.inf else f"{value!r} is not {what}"
+        return (
+            None
+            if number and 0 < value < math.inf and value <= most
+            else f"{value!r} is not {what}"
+        )
 
     return problem
 
@@ -65,7 +69,7 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     "revision": _or_none(_like("[0-9a-f]{40}", "a commit of 40 lower-case hexadecimal digits")),
     "sha256": _or_none(_like("[0-9a-f]{64}", "a hash of 64 lower-case hexadecimal digits")),
-    "size": _or_none(_positive(int, "a positive number of bytes")),
+    "size": _or_none(_positive(int, "a positive number of bytes", most=10**15)),
     "activation": _or_none(_one_of(*ACTIVATIONS)),
     "eps": _or_none(_positive((int, float), "a positive number")),
     "classes": _or_none(_positive(int, "a positive number of classes")),

@@ -87,6 +87,8 @@ class Reader:
         return RegistryError(f"{self.path}{where}: {problem}")
 
     def _text(self) -> str:
+        if self.path.exists() and not self.path.is_file():  # a pipe, say, which might never end
+            raise RegistryError(f"{self.path}: cannot be read: it is no file")
         try:
             with self.path.open("rb") as file:
                 read = file.read(MAX_BYTES + 1)

@@ -266,14 +266,13 @@ class TestVerify:
         assert results == {"resnet18.one": "damaged", "resnet18.two": "good", "net.bad": "wrong"}
         one, bad = lines(finished, code=1)
         assert one.startswith(f"Error: resnet18.one: {blob}: its sha256 is ")
-        assert one.endswith(
-            "'zoo weights prune resnet18.one' and 'zoo weights pull resnet18.one' mend it"
-        )
+        assert one.endswith("'zoo weights pull resnet18.one' fetches it again")
         assert bad.startswith("Error: net.bad: ")
         assert bad.endswith("weight holds NaN; it was published so")
         assert blob.is_file()
-        zoo("weights", "prune", "resnet18.one", "--yes")
-        zoo("weights", "pull", "resnet18.one")
+        mended = zoo("weights", "pull", "resnet18.one", "--json")
+        assert shown(mended)[0]["sha256"] == SHA256
+        assert "; it is deleted, and fetched again" in mended.stderr
         assert printed(zoo("weights", "verify", "resnet18.one"))
 
     def test_does_not_trust_earlier_proofs_and_drops_wrong_ones(
@@ -522,6 +521,15 @@ class TestPrune:
         nothing = zoo("weights", "prune", "--yes")
         assert nothing.stderr == "zoo: there is nothing to delete\n"
         assert Path(theirs).exists()
+
+    def test_the_newest_that_another_program_fetched_is_kept(
+        self, served: LoopbackHub, zoo: Zoo
+    ) -> None:
+        zoo("weights", "pull", "resnet18.one")
+        served.add("me/one", {MODEL: SECOND})
+        theirs = hf_hub_download("me/one", MODEL)
+        assert zoo("weights", "prune", "--yes").stderr == "zoo: there is nothing to delete\n"
+        assert Path(theirs).read_bytes() == SECOND
 
     def test_what_was_never_used_may_be_any_revision(self, served: LoopbackHub, zoo: Zoo) -> None:
         commit = served.commits("me/one")[0].id

@@ -282,7 +282,7 @@ def _verified(name: str, entry: WeightsEntry, file: WeightsFile | None) -> dict[
     finding = check(entry, file)
     row |= {"path": str(file.path), "size": file.path.stat().st_size, "sha256": file.sha256}
     if finding.damaged:
-        mend = f"'zoo weights prune {name}' and 'zoo weights pull {name}' mend it"
+        mend = f"'zoo weights pull {name}' fetches it again"
         return row | {"result": "damaged", "problem": f"{finding.problem}; {mend}"}
     if finding.problem:
         return row | {"result": "wrong", "problem": f"{finding.problem}; it was published so"}
