@@ -40,7 +40,7 @@ def push(
     \b
     Examples:
       zoo push my-model me/my-model
-      zoo push my-model me/my-model --private --branch trial --message "Ten epochs"
+      zoo push my-model me/my-model --private --message "Ten epochs"
     """
     from zoo_core.models import MultitaskModel
     from zoo_core.saved.pushing import MESSAGE, check_repository, push_folder, quiet
