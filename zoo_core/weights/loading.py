@@ -57,6 +57,9 @@ def load(
             shape or of another kind of number, or holds NaN or infinite values.
     """
     with TensorFile(path, sha256) as file:
+        blank = any(tensor.is_meta for tensor in module.state_dict().values())
+        if blank and not fillable(module):
+            raise _on_meta(module, file)
         begun = filling(module, file, layout, head=head, headless=headless, report_as=report_as)
         return begun.finish()
 
@@ -89,13 +92,13 @@ def filling(
     headless: str = "this module has no classification head",
     report_as: str = "",
 ) -> Filling:
-    """Begin to fill a component, so that other work can go on meanwhile; see :func:`load`."""
+    """Begin to fill a component, so that other work can go on meanwhile; see :func:`load`.
+
+    A blank module must be :func:`fillable`.
+    """
     _check_layout(module, layout, file)
-    blank = any(tensor.is_meta for tensor in module.state_dict().values())
-    if torch.get_default_device().type == "meta" or (blank and not fillable(module)):
-        raise WeightsError(
-            f"{file.path}: {type(module).__name__} is on the meta device and cannot be filled"
-        )
+    if torch.get_default_device().type == "meta":
+        raise _on_meta(module, file)
     plan = Plan(module, head, headless, report_as, file.path)
     plan.settle(file.slots.values())
     return Filling(plan, file.begin({move.name for move in plan.moves}, plan.infinite))
@@ -139,6 +142,11 @@ def classes_of(file: TensorFile, backbone: Backbone) -> int | None:
     if backbone.classifier is None or slot is None or not slot.shape:
         return None
     return slot.shape[0]
+
+
+def _on_meta(module: nn.Module, file: TensorFile) -> WeightsError:
+    what = type(module).__name__
+    return WeightsError(f"{file.path}: {what} is on the meta device and cannot be filled")
 
 
 def _check_layout(module: nn.Module, layout: str | None, file: TensorFile) -> None:

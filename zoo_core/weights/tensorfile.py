@@ -42,8 +42,8 @@ _CHANGES: Final = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 class TensorFile:
     """An open safetensors file whose header has been read and checked.
 
-    A file whose hash has to be proved is read, and hashed, in the background from now on: proving
-    it takes all of its bytes, whatever is wanted of them.
+    A file whose hash is known is read in the background from now on, and hashed where that has to
+    be proved. Of any other, nothing but the header is read before :meth:`begin`.
 
     Args:
         path: A ``.safetensors`` file, or one of any name whose hash is known.
@@ -73,7 +73,7 @@ class TensorFile:
                 raise DamagedFileError(str(error)) from error
             raise
         self.proven = sha256 is not None and proofs.is_proven(sha256, self.status)
-        if sha256 is not None and not self.proven:
+        if sha256 is not None:
             self._reading = Reading(self, self.slots.values())
 
     def _opened(self) -> FileIO:
@@ -117,10 +117,12 @@ class TensorFile:
             infinite: Names of those that may hold infinities; NaN is never let through.
             afresh: Prove the hash again even if the file is unchanged since.
         """
+        if self._reading is not None and self.proven and afresh:
+            self._reading.stop()
+            self._reading, self.proven = None, False
         if self._reading is None:
-            self.proven = self.proven and not afresh
-            whole = self.sha256 is not None and not self.proven
-            slots = [slot for slot in self.slots.values() if whole or slot.name in wanted]
+            known = self.sha256 is not None
+            slots = [slot for slot in self.slots.values() if known or slot.name in wanted]
             self._reading = Reading(self, slots)
         self._reading.wanted = wanted
         self._reading.infinite = infinite
@@ -158,7 +160,7 @@ class Reading:
 
     Args:
         file: What is read.
-        slots: The tensors to read; all of them where the hash has to be proved.
+        slots: The tensors to read; all of them where the hash is known.
 
     Attributes:
         wanted: Names of the tensors to give.
