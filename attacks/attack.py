@@ -65,20 +65,20 @@ def everywhere(mount: Mount, *without: str) -> dict[str, Mount]:
 
 
 def mounted(
-    attack: Attack, library: str, folder: Path, patience: float | None = None
+    attack: Attack, victim: str, folder: Path, patience: float | None = None
 ) -> tuple[Outcome, Ended]:
     """Mount an attack on a library and give what becomes of it.
 
     Args:
         attack: The attack.
-        library: The library.
+        victim: The library that is attacked.
         folder: A new folder for all that it needs.
         patience: Seconds that the zoo waits for a silent server, if not as many as it always does.
     """
     with ExitStack() as stack:
         hub = stack.enter_context(LoopbackHub())
-        stage = Stage(library=library, folder=folder, hub=hub, stack=stack, patience=patience)
-        trial = attack.mounts[library](stage)
+        stage = Stage(victim=victim, folder=folder, hub=hub, stack=stack, patience=patience)
+        trial = attack.mounts[victim](stage)
         ended = run(trial.call, stage.home, attack.seconds)
         return judged(stage, trial, ended), ended
 

@@ -29,7 +29,7 @@ def _after(change: Callable[[Stage, Path], object], *, seconds: float = 0) -> Mo
 
     def mount(stage: Stage) -> Trial:
         blob = stage.cached()
-        if stage.library == ZOO:  # the others remember nothing of it
+        if stage.victim == ZOO:  # the others remember nothing of it
             time.sleep(seconds)
             stage.perform(stage.load())
         change(stage, blob)

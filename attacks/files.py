@@ -61,7 +61,7 @@ def _local_pickle(stage: Stage) -> Trial:
 
 
 def _local(stage: Stage, name: str) -> Any:
-    if stage.library == ZOO:
+    if stage.victim == ZOO:
         return stage.call("zoo_build", recipe="timm/test_resnet", weights=name)
     return stage.call("timm_model", name="test_resnet", pretrained_cfg_overlay={"file": name})
 
@@ -72,7 +72,7 @@ def _escapes(stage: Stage) -> Trial:
         return "escape sequences in the message" if raw else ""
 
     state = {**stage.honest, ESCAPES: torch.zeros(1)}
-    return Trial(call=stage.serve(written(stage.library, state)), harm=printed)
+    return Trial(call=stage.serve(written(stage.victim, state)), harm=printed)
 
 
 def _in_a_buffer(state: State) -> State:

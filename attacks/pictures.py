@@ -32,10 +32,10 @@ def _place(stage: Stage, name: str = "picture.png") -> Path:
 
 
 def _read(stage: Stage, file: Path) -> Any:
-    if stage.library == ZOO:
+    if stage.victim == ZOO:
         arguments = ["predict", "timm/test_resnet", str(file)]
         return stage.call("zoo_command", arguments=arguments)
-    if stage.library == TIMM:
+    if stage.victim == TIMM:
         return stage.call("timm_picture", folder="pictures")
     return stage.call("torchvision_picture", path=str(file))
 

@@ -32,7 +32,7 @@ def _kept() -> TemporaryDirectory[str]:
 def _folder(stage: Stage) -> Path:
     """Give the folder of an honest saved model."""
     folder = stage.work / NAME
-    if stage.library == ZOO:
+    if stage.victim == ZOO:
         saved = Path(_kept().name, NAME)
         if not saved.exists():
             call = stage.call("zoo_save", folder=str(saved), recipe="timm/test_resnet", seed=0)
@@ -46,9 +46,9 @@ def _folder(stage: Stage) -> Path:
 
 
 def _load(stage: Stage) -> Any:
-    if stage.library == ZOO:
+    if stage.victim == ZOO:
         return stage.call("zoo_saved", name=NAME)
-    if stage.library == TIMM:
+    if stage.victim == TIMM:
         return stage.call("timm_model", name=f"local-dir:{NAME}")
     return stage.call("bare_model", name=NAME)
 
@@ -59,7 +59,7 @@ def _says(changes: Changes) -> dict[str, Mount]:
     def mount(stage: Stage) -> Trial:
         file = _folder(stage) / "config.json"
         config = json.loads(file.read_text())
-        for key, value in changes[stage.library].items():
+        for key, value in changes[stage.victim].items():
             *path, last = key.split(".")
             inner = config
             for step in path:
@@ -110,7 +110,7 @@ def _component(stage: Stage) -> Trial:
     (folder / "evil.py").write_text(MODULE.format(canary=str(stage.canary)))
     stage.path.append(str(folder))
     file = folder / "config.json"
-    key = "recipe" if stage.library == ZOO else "architecture"
+    key = "recipe" if stage.victim == ZOO else "architecture"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: "evil:Model"}))
     return Trial(call=_load(stage))
 
@@ -168,7 +168,7 @@ def _nan(stage: Stage, file: Path) -> None:
     state[first] = forge.spoilt(state[first], float("nan"))
     content = save(state)
     file.write_bytes(content)
-    if stage.library == ZOO:
+    if stage.victim == ZOO:
         config = json.loads(file.with_name("config.json").read_text())
         config["sha256"] = hashlib.sha256(content).hexdigest()
         config["checksums"] = " ".join(_checksum(state[name]) for name in sorted(state))
@@ -187,7 +187,7 @@ def _large_pictures(stage: Stage) -> Trial:
     picture = stage.work / "pictures" / "photo.png"
     picture.parent.mkdir()
     picture.write_bytes(forge.photo())
-    if stage.library == ZOO:
+    if stage.victim == ZOO:
         config["preprocessing"]["size"] = [65_536, 65_536]
         call = stage.call("zoo_command", arguments=["predict", NAME, str(picture)])
     else:

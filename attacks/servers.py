@@ -39,7 +39,7 @@ def _swapped(stage: Stage) -> Trial:
     """Send other bytes than the ETag, or the hash in the file's name, is of."""
     good, bad = stage.written(stage.honest), stage.written(stage.evil)
     call, other = stage.serve(good), stage.another_hub()
-    name = stage.checkpoint_name(good) if stage.library == TORCHVISION else None
+    name = stage.checkpoint_name(good) if stage.victim == TORCHVISION else None
     for revision in ("main", stage.hub.commits(stage.repository)[-1].id):
         stage.publish(bad, name=name, revision=revision, hub=other)
     stage.hub.fault(Redirect(other.endpoint), method="GET", path=stage.weights_path)
@@ -52,7 +52,7 @@ def _pinned(stage: Stage) -> Trial:
     commit = stage.publish(good)
     stage.publish(stage.written(stage.evil), revision=commit)
     stage.hub.fault(Header("X-Repo-Commit", commit))
-    if stage.library != ZOO:
+    if stage.victim != ZOO:
         return Trial(call=stage.load_revision(commit))
     sha256 = hashlib.sha256(good).hexdigest()
     stage.register(entry_of_registry({"revision": commit, "sha256": sha256}))
@@ -108,10 +108,10 @@ def _climbing_revision(stage: Stage) -> Trial:
 
 
 def _climbing_repository(stage: Stage) -> Trial:
-    if stage.library == ZOO:
+    if stage.victim == ZOO:
         stage.register(entry_of_registry({"repository": "../escaped"}))
         return Trial(call=stage.load(), harm=stage.escaped)
-    if stage.library == TIMM:
+    if stage.victim == TIMM:
         return Trial(call=stage.call("timm_model", name="hf-hub:../escaped"), harm=stage.escaped)
     return Trial(call=stage.call("bare_model", name="../escaped"), harm=stage.escaped)
 
@@ -119,7 +119,7 @@ def _climbing_repository(stage: Stage) -> Trial:
 def _climbing_file(stage: Stage) -> Trial:
     name = f"../{ESCAPED}.safetensors"
     stage.publish(stage.written(stage.honest), name=name)
-    if stage.library == ZOO:
+    if stage.victim == ZOO:
         stage.register(entry_of_registry({"filename": name}))
         return Trial(call=stage.load(), harm=stage.escaped)
     overlay = {"hf_hub_id": stage.repository, "hf_hub_filename": name}

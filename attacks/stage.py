@@ -93,14 +93,14 @@ class Stage:
     """One library's place in one attack.
 
     Attributes:
-        library: The library.
+        victim: The library that is attacked.
         folder: All that happens, happens in it.
         hub: What its Hub is.
         stack: Closes what else is opened.
         patience: As of a :class:`~attacks.victims.Call`.
     """
 
-    library: str
+    victim: str
     folder: Path
     hub: LoopbackHub
     stack: ExitStack
@@ -148,21 +148,21 @@ class Stage:
     @property
     def repository(self) -> str:
         """The repository that the library's weights are in."""
-        return _REPOSITORIES[self.library]
+        return _REPOSITORIES[self.victim]
 
     @property
     def honest(self) -> State:
         """The weights that the victim should have."""
-        return honest(self.library)
+        return honest(self.victim)
 
     @property
     def evil(self) -> State:
         """Weights of the same form that somebody else made."""
-        return evil(self.library)
+        return evil(self.victim)
 
     def written(self, state: State) -> bytes:
         """Give the file that the library reads weights from."""
-        return written(self.library, state)
+        return written(self.victim, state)
 
     def checkpoint_name(self, content: bytes) -> str:
         """Give the name that torchvision has for a file: with the beginning of its hash."""
@@ -178,7 +178,7 @@ class Stage:
             folder=self.work,
             path=tuple(self.path),
             report=self.folder / f"report{self.calls}.json",
-            patience=self.patience if self.library == ZOO else None,
+            patience=self.patience if self.victim == ZOO else None,
         )
 
     def perform(self, call: Call) -> Ended:
@@ -203,7 +203,7 @@ class Stage:
     @property
     def weights_path(self) -> str:
         """What requests for the file of weights look like."""
-        return "*.pth" if self.library == TORCHVISION else f"*/{FILE}"
+        return "*.pth" if self.victim == TORCHVISION else f"*/{FILE}"
 
     def publish(
         self,
@@ -222,16 +222,16 @@ class Stage:
             hub: Where, if not at the stage's own hub.
         """
         if name is None:
-            name = self.checkpoint_name(content) if self.library == TORCHVISION else FILE
+            name = self.checkpoint_name(content) if self.victim == TORCHVISION else FILE
         files = {name: content}
-        if self.library in (TIMM, BARE):
+        if self.victim in (TIMM, BARE):
             files["config.json"] = json.dumps(CONFIG).encode()
         return (hub or self.hub).add(self.repository, files, revision=revision)
 
     def serve(self, content: bytes) -> Call:
         """Publish a file of weights; give the call that fetches and loads it."""
         self.publish(content)
-        if self.library != TORCHVISION:
+        if self.victim != TORCHVISION:
             return self.load()
         name = self.checkpoint_name(content)
         place = f"{self.hub.endpoint}/{self.repository}/resolve/main/{name}"
@@ -239,18 +239,18 @@ class Stage:
 
     def load_revision(self, revision: str) -> Call:
         """Give the call that loads weights of one revision."""
-        if self.library == TIMM:
+        if self.victim == TIMM:
             return self.call("timm_model", name=f"hf-hub:{self.repository}@{revision}")
-        entry = "zoo_saved" if self.library == ZOO else "bare_model"
+        entry = "zoo_saved" if self.victim == ZOO else "bare_model"
         return self.call(entry, name=self.repository, revision=revision)
 
     def load(self) -> Call:
         """Give the call that loads the library's weights, from the Hub or the cache."""
-        if self.library == ZOO:
+        if self.victim == ZOO:
             return self.call("zoo_build", recipe="timm/test_resnet", pretrained=True)
-        if self.library == TIMM:
+        if self.victim == TIMM:
             return self.call("timm_model", name="test_resnet.r160_in1k")
-        if self.library == TORCHVISION:
+        if self.victim == TORCHVISION:
             return self.call("torchvision_model")
         return self.call("bare_model", name=self.repository)
 
@@ -260,7 +260,7 @@ class Stage:
         The call that loads it is :meth:`load`; the Hub cannot be reached.
         """
         content = self.written(self.honest)
-        if self.library == TORCHVISION:
+        if self.victim == TORCHVISION:
             place = self.home / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
             place.parent.mkdir(parents=True)
             place.write_bytes(content)
@@ -274,7 +274,7 @@ class Stage:
         blob.write_bytes(content)
         (snapshot / FILE).symlink_to(f"../../blobs/{sha256}")
         (folder / "refs" / "main").write_text(commit)
-        if self.library == BARE:
+        if self.victim == BARE:
             (snapshot / "config.json").write_text(json.dumps(CONFIG))
         return blob
 

@@ -414,7 +414,9 @@ def test_layouts_in_memory_and_training_do_not_matter(tmp_path: Path) -> None:
     model.backbone.requires_grad_(False)
     flat = torch.zeros(2 * model.classifier.bias.numel())
     model.classifier.bias.data = flat[::2]
-    round_trip(model.to(memory_format=torch.contiguous_format), tmp_path)
+    loaded = round_trip(model.to(memory_format=torch.contiguous_format), tmp_path)
+    assert torch.equal(loaded.classifier.bias, flat[::2])
+    assert loaded.classifier.bias.is_contiguous()
 
 
 def test_a_tensor_with_two_names_is_written_once(tmp_path: Path, tied: Any) -> None:

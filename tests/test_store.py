@@ -407,6 +407,15 @@ def test_a_record_of_something_else_is_refused(served: LoopbackHub, noted: objec
     assert refused().startswith(f"{known.known_file()}: the record of hashes is damaged")
 
 
+def test_a_hash_that_cannot_be_recorded_costs_a_warning(
+    served: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    with pytest.warns(ZooWarning, match=r"the hash of net\.them cannot be recorded in .*: Not a"):
+        assert fetch(ENTRY).path.read_bytes() == CONTENT
+
+
 def test_a_cache_that_cannot_be_made_is_told(
     served: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

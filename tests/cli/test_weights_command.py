@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -560,11 +561,9 @@ def on_terminal(arguments: list[str], answer: str) -> str:
         os.close(theirs)
         os.write(ours, answer.encode())
         told = b""
-        try:
+        with suppress(OSError):  # Linux says so when the other side is closed
             while block := os.read(ours, 65536):
                 told += block
-        except OSError:  # Linux says so when the other side is closed
-            pass
     os.close(ours)
     return told.decode()
 

@@ -104,7 +104,7 @@ def _read() -> dict[str, Any]:
         everything = json.loads(file.read_text(encoding="utf-8"))
         for given in everything.values():
             _check(Known(**given))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise WeightsError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, cast
 
 import timm
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from zoo_core.contracts import Backbone, ChannelSchedule, Features
 from zoo_core.errors import InputError
-from zoo_core.shapes import ShapesOnly
 from zoo_timm.plan import Plan, make_plan
 from zoo_timm.sizes import on_grid
 from zoo_timm.taps import lay_out
@@ -194,20 +192,14 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
 
 def _construct(name: str, plan: Plan, pooled: bool) -> Any:
     """Build the model without its classifier and, unless pooled, without what follows the maps."""
-    with ShapesOnly() if torch.get_default_device().type == "meta" else nullcontext():
-        model = _without_classifier(name, plan)
-    if not pooled:
-        model.prune_intermediate_layers(list(plan.taps), prune_norm=True, prune_head=True)
-    return model
-
-
-def _without_classifier(name: str, plan: Plan) -> Any:
     if plan.readout.classifier is None:
         # Several classifiers, or something else than a linear layer: timm removes them itself.
         model: Any = timm.create_model(name, num_classes=0, **plan.options)
     else:
         model = timm.create_model(name, **plan.options)
         model.set_submodule(plan.readout.classifier, nn.Identity())
+    if not pooled:
+        model.prune_intermediate_layers(list(plan.taps), prune_norm=True, prune_head=True)
     return model
 
 
