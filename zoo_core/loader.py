@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal, TypeVar
 
 import pluggy
@@ -104,28 +104,28 @@ class PluginLoader:
             yield implementation.plugin_name, call
 
     def _load_all(self) -> Iterator[Plugin]:
-        found: dict[str, list[EntryPoint]] = {}
-        for entry in sorted(entry_points(group=GROUP), key=_sort_key):
-            found.setdefault(_distribution_of(entry), []).append(entry)
+        found: dict[str, list[_Found]] = {}
+        for one in sorted(map(_Found, entry_points(group=GROUP)), key=_Found.order):
+            found.setdefault(one.distribution, []).append(one)
         allowed = _names("ZOO_PLUGINS")
         blocked = _names("ZOO_BLOCK_PLUGINS") or set()
-        for distribution, entries in found.items():
+        for distribution, plugins in found.items():
             if distribution in blocked:
-                yield _describe_entry(entries[0], "blocked", "named in ZOO_BLOCK_PLUGINS")
+                yield plugins[0].described("blocked", "named in ZOO_BLOCK_PLUGINS")
             elif allowed is not None and distribution not in allowed:
-                yield _describe_entry(entries[0], "blocked", "not named in ZOO_PLUGINS")
+                yield plugins[0].described("blocked", "not named in ZOO_PLUGINS")
             else:
-                yield self._load_isolated(distribution, entries)
+                yield self._load_isolated(distribution, plugins)
 
-    def _load_isolated(self, distribution: str, entries: list[EntryPoint]) -> Plugin:
+    def _load_isolated(self, distribution: str, found: list[_Found]) -> Plugin:
         start = time.perf_counter()
         before = set(sys.modules)
-        plugin = _describe_entry(entries[0], "ok")
+        plugin = found[0].described("ok")
         try:
-            if len(entries) > 1:
-                names = ", ".join(entry.value for entry in entries)
-                raise PluginError(f"gives {len(entries)} entry points ({names}); one is allowed")
-            plugin = self._load(plugin, entries[0])
+            if len(found) > 1:
+                names = ", ".join(one.entry.value for one in found)
+                raise PluginError(f"gives {len(found)} entry points ({names}); one is allowed")
+            plugin = self._load(plugin, found[0])
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a panic of an extension module is no Exception
@@ -139,18 +139,17 @@ class PluginLoader:
         elapsed = (time.perf_counter() - start) * 1000
         return replace(plugin, heavy=tuple(heavy), load_ms=elapsed)
 
-    def _load(self, plugin: Plugin, entry: EntryPoint) -> Plugin:
+    def _load(self, plugin: Plugin, found: _Found) -> Plugin:
         if not plugin.version:
             raise PluginError("its metadata is damaged; install it again")
-        if entry.dist is not None:
-            _check_requirement(entry.dist)
-        module = entry.load()
+        _check_requirement(found.headers)
+        module = found.entry.load()
         _check_api(module)
         _check_hook_names(module)
         name = plugin.distribution
         other = self.manager.get_name(module)
         if other is not None:
-            raise PluginError(f"its module {entry.value} is the plugin of {other} already")
+            raise PluginError(f"its module {found.entry.value} is the plugin of {other} already")
         self.manager.register(module, name=name)
         specs = _collect(self.own(name, "zoo_specs"), Spec, "zoo_specs")
         sources = _collect(self.own(name, "zoo_sources"), Source, "zoo_sources")
@@ -195,31 +194,32 @@ class PluginLoader:
                 yield replace(entry, provider=name)
 
 
-def _sort_key(entry: EntryPoint) -> tuple[str, str, str]:
-    return _distribution_of(entry), entry.name, entry.value
+class _Found:
+    """An entry point, and what the metadata of its distribution say, read once."""
 
+    def __init__(self, entry: EntryPoint) -> None:
+        self.entry = entry
+        # Both are missing where a broken uninstallation left a part behind.
+        read = entry.dist.read_text if entry.dist else lambda name: None
+        text = read("METADATA") or read("PKG-INFO") or ""
+        self.headers = text.partition("\n\n")[0]
+        self.distribution = normalise(self._field("Name") or entry.name)
 
-def _distribution_of(entry: EntryPoint) -> str:
-    return normalise(_metadata(entry, "Name") or entry.name)
+    def order(self) -> tuple[str, str, str]:
+        return self.distribution, self.entry.name, self.entry.value
 
+    def described(self, status: Literal["ok", "blocked"], reason: str = "") -> Plugin:
+        return Plugin(
+            distribution=self.distribution,
+            version=self._field("Version"),
+            module=self.entry.value,
+            status=status,
+            reason=reason,
+        )
 
-def _metadata(entry: EntryPoint, key: str) -> str:
-    """Give a field of a distribution, empty where a broken uninstallation left a part behind."""
-    if entry.dist is None or key not in entry.dist.metadata:
-        return ""
-    return entry.dist.metadata[key]
-
-
-def _describe_entry(
-    entry: EntryPoint, status: Literal["ok", "blocked"], reason: str = ""
-) -> Plugin:
-    return Plugin(
-        distribution=_distribution_of(entry),
-        version=_metadata(entry, "Version"),
-        module=entry.value,
-        status=status,
-        reason=reason,
-    )
+    def _field(self, name: str) -> str:
+        found = re.search(rf"^{name}:(.*)$", self.headers, re.IGNORECASE | re.MULTILINE)
+        return found[1].strip() if found else ""
 
 
 def _names(variable: str) -> set[str] | None:
@@ -236,9 +236,8 @@ _CORE = re.compile(
 _SIMPLE = re.compile(r"zoo[-_.]core\s*\(?\s*(?:>=\s*(\d+(?:\.\d+)*))?\s*\)?", re.IGNORECASE)
 
 
-def _check_requirement(distribution: Distribution) -> None:
+def _check_requirement(headers: str) -> None:
     """Refuse a plugin whose metadata asks for another zoo-core, before its code is imported."""
-    headers = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
     for text in _CORE.findall(headers):
         if not _accepts_our_version(text.strip()):
             raise PluginError(f"needs {text.strip()}, and zoo-core {__version__} is installed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,13 +213,19 @@ def shipped_manifest() -> Path:
 
 
 def config_directory() -> Path:
-    """Give the user's configuration directory: ``~/.config/zoo`` on Linux."""
-    from click import get_app_dir
+    """Give the user's configuration directory: ``~/.config/zoo`` on Linux.
 
-    directory = Path(get_app_dir("zoo"))
-    if directory.is_absolute():
-        return directory
-    return Path.home() / ".config" / "zoo"  # a relative XDG_CONFIG_HOME counts as none
+    It is the one of ``click.get_app_dir``, which would cost users of the Python side the import of
+    click; a relative ``XDG_CONFIG_HOME`` counts as none.
+    """
+    if sys.platform == "win32":
+        home = os.environ.get("APPDATA", "~")
+    elif sys.platform == "darwin":
+        home = "~/Library/Application Support"
+    else:
+        home = os.environ.get("XDG_CONFIG_HOME", "")
+        home = home if os.path.isabs(home) else "~/.config"
+    return Path(home).expanduser() / "zoo"
 
 
 def user_manifests() -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import MappingProxyType, NoneType
@@ -38,6 +39,8 @@ _UNREADABLE = re.compile(
 )
 
 _TEXT: Final = "tag:yaml.org,2002:str"
+_LIST: Final = "tag:yaml.org,2002:seq"
+_MAPPING: Final = "tag:yaml.org,2002:map"
 _WORDS: Final = {"null": None, "true": True, "false": False}
 _INTEGER = re.compile("-?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -116,34 +119,47 @@ class Reader:
         return RegistryError(f"{self.path}:{line}:{column}: {problem}")
 
     def _compose(self, text: str) -> Node | None:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
         try:
-            # Before nodes are made, which takes a frame of the stack for each level of depth.
-            self._check_events(yaml.parse(text, Loader=loader))
-            return yaml.compose(text, Loader=loader)
+            loader.get_event()  # of the stream's beginning
+            if loader.check_event(yaml.StreamEndEvent):
+                return None
+            loader.get_event()  # of the document's
+            root = self._node(loader, loader.get_event(), depth=0)
+            loader.get_event()  # of its end
+            if not loader.check_event(yaml.StreamEndEvent):
+                raise self._fail(loader.get_event(), "a second document begins; one is read")
+            return root
         except yaml.MarkedYAMLError as error:
             raise self._fail_at(error.problem_mark, str(error.problem)) from error
         except yaml.YAMLError as error:
             problem = " ".join(str(error).split())
             raise RegistryError(f"{self.path}: is no YAML: {problem}") from error
+        finally:
+            loader.dispose()
 
-    def _check_events(self, events: Any) -> None:
-        depth = documents = 0
-        for event in events:
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise self._fail(event, "anchors and aliases are not allowed")
-            if getattr(event, "tag", None):
-                raise self._fail(event, f"tags such as {event.tag!r} are not allowed")
-            if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_CHARACTERS:
+    def _node(self, loader: Any, event: Any, depth: int) -> Node:
+        """Make the node that begins with an event, of plain data not too deep and not too long."""
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            raise self._fail(event, "anchors and aliases are not allowed")
+        if event.tag:
+            raise self._fail(event, f"tags such as {event.tag!r} are not allowed")
+        begin, end = event.start_mark, event.end_mark
+        if isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > MAX_CHARACTERS:
                 count = len(event.value)
                 raise self._fail(event, f"{count} characters; at most {MAX_CHARACTERS} are read")
-            documents += isinstance(event, yaml.DocumentStartEvent)
-            if documents > 1:
-                raise self._fail(event, "a second document begins; one is read")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise self._fail(event, f"more than {MAX_DEPTH} lists and mappings in one another")
+            tag = loader.resolve(ScalarNode, event.value, event.implicit)
+            return ScalarNode(tag, event.value, begin, end, style=event.style)
+        if depth == MAX_DEPTH:
+            raise self._fail(event, f"more than {MAX_DEPTH} lists and mappings in one another")
+        parts: list[Node] = []
+        while not isinstance(part := loader.get_event(), yaml.CollectionEndEvent):
+            parts.append(self._node(loader, part, depth + 1))
+        if isinstance(event, yaml.SequenceStartEvent):
+            return SequenceNode(_LIST, parts, begin, part.end_mark)
+        pairs = list(zip(parts[::2], parts[1::2], strict=True))
+        return MappingNode(_MAPPING, pairs, begin, part.end_mark)
 
     def _mapping(self, node: Node) -> dict[str, Node]:
         if not isinstance(node, MappingNode):
@@ -181,16 +197,11 @@ class Reader:
                 )
 
     def _typed(self, node: Node, what: str, *kinds: type) -> Any:
-        problem = self._fail(node, f"{what} is expected here, not {_shown(node)}")
-        if not isinstance(node, ScalarNode):
-            raise problem
-        try:
-            value = _value(node)
-        except ValueError:
-            raise problem from None
-        if type(value) not in kinds:
-            raise problem
-        return value
+        with suppress(ValueError):
+            value = _value(node) if isinstance(node, ScalarNode) else node
+            if type(value) in kinds:
+                return value
+        raise self._fail(node, f"{what} is expected here, not {_shown(node)}")
 
     def _string(self, node: Node) -> str:
         quoted = isinstance(node, ScalarNode) and node.value

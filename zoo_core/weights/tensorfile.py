@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +35,13 @@ DTYPES: Final = {
     "F64": torch.float64,
 }
 INFINITE: Final = "infinite values"
-_BATCH: Final = 4 * 1024 * 1024  # bytes that a thread reads at a time
-_EXPONENTS: Final = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}  # all set: not finite
+_PART: Final = 16 << 20  # bytes that are read at a time, unless one tensor is larger
+_ALIGNMENT: Final = 64  # bytes
+_SMALL: Final = 4096  # bytes, too few for the alignment to matter
+_EXPONENTS: Final = {"F16": 0x7C00, "BF16": 0x7F80}  # all set: not finite
+_FLOATS: Final = {"F32": np.float32, "F64": np.float64}
+
+Bytes = npt.NDArray[np.uint8]
 _CHANGES: Final = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
@@ -155,8 +161,9 @@ class TensorFile:
 class Reading:
     """Tensors on their way into memory of their own.
 
-    A file with a hash to prove is read in order, by one thread, while another hashes the very
-    bytes that were read; any other is read by two threads at once.
+    One thread reads the file in order, some tensors at a time; where a hash has to be proved,
+    another hashes the very bytes that were read. They ask for Python's lock a few times in all,
+    for whoever builds a model meanwhile keeps it long.
 
     Args:
         file: What is read.
@@ -167,21 +174,17 @@ class Reading:
         infinite: Names of those that may hold infinities.
     """
 
-    def __init__(self, file: TensorFile, slots: Collection[Slot]) -> None:
+    def __init__(self, file: TensorFile, slots: Iterable[Slot]) -> None:
         self.wanted: Collection[str] = ()
         self.infinite: Collection[str] = ()
         self._file = file
         proves = file.sha256 is not None and not file.proven
         self._digest = hashlib.sha256(file.head) if proves else None
-        self._tensors = {
-            slot.name: torch.empty(slot.shape, dtype=DTYPES[slot.dtype], device="cpu")
-            for slot in slots
-        }
-        self._values: dict[str, str] = {}
+        self._parts = [_Part(group) for group in _groups(slots)]
         self._hashed: list[Future[None]] = []
         self._hasher = ThreadPoolExecutor(1, "zoo-hash")
-        self._readers = ThreadPoolExecutor(1 if proves else 2, "zoo-read")
-        self._jobs = [self._readers.submit(self._read, batch) for batch in _batches(slots)]
+        self._reader = ThreadPoolExecutor(1, "zoo-read")
+        self._jobs = [self._reader.submit(self._read, part) for part in self._parts]
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +199,7 @@ class Reading:
 
     def stop(self) -> None:
         """End the reading, finished or not."""
-        self._readers.shutdown(cancel_futures=True)
+        self._reader.shutdown(cancel_futures=True)
         self._hasher.shutdown(cancel_futures=True)
 
     def result(self) -> dict[str, Tensor]:
@@ -209,78 +212,120 @@ class Reading:
         for job in self._jobs:
             job.result()
         if self._digest is not None:
-            for part in self._hashed:
-                part.result()
+            for hashed in self._hashed:
+                hashed.result()
             found = self._digest.hexdigest()
             if found != self._file.sha256:
                 raise DamagedFileError(
                     f"{self._file.path}: its sha256 is {found} instead of {self._file.sha256}"
                 )
         self._file.check_unchanged()
-        self._check_values()
-        if self._file.sha256 is not None and not self._values:
+        wrong = {name: what for part in self._parts for name, what in part.wrong.items()}
+        self._check_values(wrong)
+        if self._file.sha256 is not None and not wrong:
             proofs.remember(self._file.sha256, self._file.status)
-        return {name: self._tensors.pop(name) for name in self.wanted}
+        return {
+            slot.name: part.tensor(slot)
+            for part in self._parts
+            for slot in part.slots
+            if slot.name in self.wanted
+        }
 
-    def _check_values(self) -> None:
+    def _check_values(self, wrong: dict[str, str]) -> None:
         problems = [
             f"{name} holds {what}"
-            for name, what in sorted(self._values.items())
+            for name, what in sorted(wrong.items())
             if name in self.wanted and not (what == INFINITE and name in self.infinite)
         ]
         if problems:
             more = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
             raise WeightsError(f"{self._file.path}: {'; '.join(problems[:4])}{more}")
 
-    def _read(self, batch: list[Slot]) -> None:
-        for slot in batch:
-            tensor = self._tensors[slot.name]
-            if not slot.size:
-                continue
-            buffer = memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
-            self._file.read_into(buffer, slot.start)
-            if self._digest is not None:
-                self._hashed.append(self._hasher.submit(self._digest.update, buffer))
-            if not self._file.proven:
-                what = _what_is_wrong(tensor)
-                if what:
-                    self._values[slot.name] = what
+    def _read(self, part: _Part) -> None:
+        self._file.read_into(part.bytes.data, part.start)
+        if self._digest is not None:
+            self._hashed.append(self._hasher.submit(self._digest.update, part.bytes.data))
+        if not self._file.proven:
+            part.check()
 
 
-def _batches(slots: Collection[Slot]) -> Iterator[list[Slot]]:
-    """Group small tensors, so that threads are not woken for each."""
-    batch: list[Slot] = []
-    size = 0
+class _Part:
+    """Tensors that stand next to each other in a file, and their bytes.
+
+    Args:
+        slots: The tensors.
+    """
+
+    def __init__(self, slots: list[Slot]) -> None:
+        self.slots = slots
+        self.start = slots[0].start
+        size = slots[-1].start + slots[-1].size - self.start
+        # Torch's memory begins at multiples of 64 bytes, as its kernels like it.
+        self.bytes = torch.empty(size, dtype=torch.uint8, device="cpu").numpy()
+        self.wrong: dict[str, str] = {}
+
+    def tensor(self, slot: Slot) -> Tensor:
+        """Give one tensor, with a storage of its own; the memory stays while any of them is."""
+        dtype = DTYPES[slot.dtype]
+        if not slot.size:
+            return torch.empty(slot.shape, dtype=dtype, device="cpu")
+        offset = slot.start - self.start
+        count = slot.size // dtype.itemsize
+        flat = torch.frombuffer(self.bytes, dtype=dtype, offset=offset, count=count)
+        return flat.reshape(slot.shape)
+
+    def check(self) -> None:
+        """Look for values that must not be: in all tensors of a type at once, for they are fine."""
+        for name, same in groupby(self.slots, key=lambda slot: slot.dtype):
+            slots = list(same)
+            begin, end = slots[0].start - self.start, slots[-1].start + slots[-1].size - self.start
+            if end > begin and not _is_fine(self.bytes[begin:end], name):
+                for slot in slots:
+                    what = _what_is_wrong(self.tensor(slot))
+                    if what:
+                        self.wrong[slot.name] = what
+
+
+def _groups(slots: Iterable[Slot]) -> Iterator[list[Slot]]:
+    """Divide tensors, in the file's order, into groups to be read at once."""
+    group: list[Slot] = []
     for slot in slots:
-        batch.append(slot)
-        size += slot.size
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+        if group and not _may_follow(group, slot):
+            yield group
+            group = []
+        group.append(slot)
+    if group:
+        yield group
+
+
+def _may_follow(group: list[Slot], slot: Slot) -> bool:
+    offset = slot.start - group[0].start
+    aligned = _ALIGNMENT if slot.size > _SMALL else DTYPES[slot.dtype].itemsize
+    is_next = group[-1].start + group[-1].size == slot.start
+    return is_next and offset % aligned == 0 and offset + slot.size <= _PART
+
+
+def _is_fine(data: Bytes, dtype: str) -> bool:
+    """Tell whether there is no value that a tensor of this type must not hold."""
+    if dtype == "BOOL":
+        return bool(data.max() <= 1)
+    if dtype in _EXPONENTS:
+        exponent = _EXPONENTS[dtype]
+        blocks = np.array_split(data.view(np.uint16), 1 + data.size // _PART)
+        return all(int((block & exponent).max()) < exponent for block in blocks)
+    if dtype not in _FLOATS:
+        return True
+    # By numpy, whose reductions stay in their thread: torch's start others, which take the cores
+    # from the thread that hashes.
+    values = data.view(_FLOATS[dtype])
+    with np.errstate(invalid="ignore"):
+        return bool(np.isfinite(values.min()) and np.isfinite(values.max()))
 
 
 def _what_is_wrong(tensor: Tensor) -> str:
-    """Name the values that a tensor, which is not empty, must not hold."""
+    """Name the values that a tensor must not hold."""
     if tensor.dtype == torch.bool:
-        return "other bytes than 0 and 1" if _bits(tensor, np.uint8).max() > 1 else ""
-    if not tensor.is_floating_point() or _is_finite(tensor):
+        return "other bytes than 0 and 1" if (tensor.view(torch.uint8) > 1).any() else ""
+    if tensor.isfinite().all():
         return ""
     return "NaN" if tensor.isnan().any() else INFINITE
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # By numpy, whose reductions stay in their thread: torch's start others, which take the cores
-    # from the thread that hashes.
-    exponent = _EXPONENTS.get(tensor.dtype)
-    if exponent is not None:
-        blocks = np.array_split(_bits(tensor, np.uint16), 1 + tensor.numel() // _BATCH)
-        return all(int((block & exponent).max()) < exponent for block in blocks)
-    array = tensor.numpy()
-    with np.errstate(invalid="ignore"):
-        return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
-
-
-def _bits(tensor: Tensor, kind: type[np.unsignedinteger[Any]]) -> npt.NDArray[Any]:
-    return tensor.reshape(-1).view(torch.uint8).numpy().view(kind)
