@@ -209,8 +209,10 @@ class Reading:
             DamagedFileError: If the file has another hash, or was changed meanwhile.
             WeightsError: If a tensor holds what it must not.
         """
-        for job in self._jobs:
+        for job, part in zip(self._jobs, self._parts, strict=True):
             job.result()
+            if not self._file.proven:
+                part.check()
         if self._digest is not None:
             for hashed in self._hashed:
                 hashed.result()
@@ -245,8 +247,6 @@ class Reading:
         self._file.read_into(part.bytes.data, part.start)
         if self._digest is not None:
             self._hashed.append(self._hasher.submit(self._digest.update, part.bytes.data))
-        if not self._file.proven:
-            part.check()
 
 
 class _Part:
