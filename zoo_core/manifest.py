@@ -224,7 +224,7 @@ def config_directory() -> Path:
         home = "~/Library/Application Support"
     else:
         home = os.environ.get("XDG_CONFIG_HOME", "")
-        home = home if os.path.isabs(home) else "~/.config"
+        home = home if Path(home).is_absolute() else "~/.config"
     return Path(home).expanduser() / "zoo"
 
 

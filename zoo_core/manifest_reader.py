@@ -154,12 +154,13 @@ class Reader:
         if depth == MAX_DEPTH:
             raise self._fail(event, f"more than {MAX_DEPTH} lists and mappings in one another")
         parts: list[Node] = []
-        while not isinstance(part := loader.get_event(), yaml.CollectionEndEvent):
-            parts.append(self._node(loader, part, depth + 1))
+        while not loader.check_event(yaml.SequenceEndEvent, yaml.MappingEndEvent):
+            parts.append(self._node(loader, loader.get_event(), depth + 1))
+        end = loader.get_event().end_mark
         if isinstance(event, yaml.SequenceStartEvent):
-            return SequenceNode(_LIST, parts, begin, part.end_mark)
+            return SequenceNode(_LIST, parts, begin, end)
         pairs = list(zip(parts[::2], parts[1::2], strict=True))
-        return MappingNode(_MAPPING, pairs, begin, part.end_mark)
+        return MappingNode(_MAPPING, pairs, begin, end)
 
     def _mapping(self, node: Node) -> dict[str, Node]:
         if not isinstance(node, MappingNode):

@@ -161,9 +161,9 @@ class TensorFile:
 class Reading:
     """Tensors on their way into memory of their own.
 
-    One thread reads the file in order, some tensors at a time; where a hash has to be proved,
-    another hashes the very bytes that were read. They ask for Python's lock a few times in all,
-    for whoever builds a model meanwhile keeps it long.
+    A file with a hash to prove is read in order, by one thread, while another hashes the very
+    bytes that were read; any other is read by two threads at once. Many tensors are read at a
+    time, since whoever builds a model meanwhile keeps Python's lock long.
 
     Args:
         file: What is read.
@@ -183,8 +183,8 @@ class Reading:
         self._parts = [_Part(group) for group in _groups(slots)]
         self._hashed: list[Future[None]] = []
         self._hasher = ThreadPoolExecutor(1, "zoo-hash")
-        self._reader = ThreadPoolExecutor(1, "zoo-read")
-        self._jobs = [self._reader.submit(self._read, part) for part in self._parts]
+        self._readers = ThreadPoolExecutor(1 if proves else 2, "zoo-read")
+        self._jobs = [self._readers.submit(self._read, part) for part in self._parts]
 
     def __enter__(self) -> Self:
         return self
@@ -199,7 +199,7 @@ class Reading:
 
     def stop(self) -> None:
         """End the reading, finished or not."""
-        self._reader.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
         self._hasher.shutdown(cancel_futures=True)
 
     def result(self) -> dict[str, Tensor]:
