@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from itertools import groupby
 from pathlib import Path
@@ -161,9 +161,8 @@ class TensorFile:
 class Reading:
     """Tensors on their way into memory of their own.
 
-    A file with a hash to prove is read in order, by one thread, while another hashes the very
-    bytes that were read; any other is read by two threads at once. Many tensors are read at a
-    time, since whoever builds a model meanwhile keeps Python's lock long.
+    Two threads read them, many at a time, since whoever builds a model meanwhile keeps Python's
+    lock long. Where a hash has to be proved, another thread hashes the very bytes that were read.
 
     Args:
         file: What is read.
@@ -179,12 +178,14 @@ class Reading:
         self.infinite: Collection[str] = ()
         self._file = file
         proves = file.sha256 is not None and not file.proven
-        self._digest = hashlib.sha256(file.head) if proves else None
         self._parts = [_Part(group) for group in _groups(slots)]
-        self._hashed: list[Future[None]] = []
+        self._readers = ThreadPoolExecutor(2, "zoo-read")
+        self._jobs = [
+            self._readers.submit(file.read_into, part.bytes.data, part.start)
+            for part in self._parts
+        ]
         self._hasher = ThreadPoolExecutor(1, "zoo-hash")
-        self._readers = ThreadPoolExecutor(1 if proves else 2, "zoo-read")
-        self._jobs = [self._readers.submit(self._read, part) for part in self._parts]
+        self._hash = self._hasher.submit(self._hashed) if proves else None
 
     def __enter__(self) -> Self:
         return self
@@ -213,14 +214,11 @@ class Reading:
             job.result()
             if not self._file.proven:
                 part.check()
-        if self._digest is not None:
-            for hashed in self._hashed:
-                hashed.result()
-            found = self._digest.hexdigest()
-            if found != self._file.sha256:
-                raise DamagedFileError(
-                    f"{self._file.path}: its sha256 is {found} instead of {self._file.sha256}"
-                )
+        if self._hash is not None and self._hash.result() != self._file.sha256:
+            raise DamagedFileError(
+                f"{self._file.path}: its sha256 is {self._hash.result()} instead of "
+                f"{self._file.sha256}"
+            )
         self._file.check_unchanged()
         wrong = {name: what for part in self._parts for name, what in part.wrong.items()}
         self._check_values(wrong)
@@ -243,10 +241,12 @@ class Reading:
             more = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
             raise WeightsError(f"{self._file.path}: {'; '.join(problems[:4])}{more}")
 
-    def _read(self, part: _Part) -> None:
-        self._file.read_into(part.bytes.data, part.start)
-        if self._digest is not None:
-            self._hashed.append(self._hasher.submit(self._digest.update, part.bytes.data))
+    def _hashed(self) -> str:
+        digest = hashlib.sha256(self._file.head)
+        for job, part in zip(self._jobs, self._parts, strict=True):
+            job.result()
+            digest.update(part.bytes.data)
+        return digest.hexdigest()
 
 
 class _Part:
