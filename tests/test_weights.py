@@ -18,7 +18,7 @@ import zoo_core as zoo
 from zoo_core.errors import WeightsError
 from zoo_core.models.backbones import CNNBackbone, TimmBackbone
 from zoo_core.weights import blank, built_for_loading, classes_in, find_entry, load
-from zoo_core.weights.plan import adapt_input
+from zoo_core.weights.arranging import adapt_input
 
 
 @pytest.fixture(scope="module")

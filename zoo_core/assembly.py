@@ -13,9 +13,10 @@ from torch import nn
 
 from zoo_core.contracts import Attention, Backbone, ChannelSchedule, Decoder
 from zoo_core.grammar import Recipe
+from zoo_core.manifest import WeightsEntry
 from zoo_core.models.multitask import MultitaskModel
 from zoo_core.seeding import Seeds
-from zoo_core.targets import construct
+from zoo_core.targets import component_class, construct
 
 CLASSES = 1000
 SEGMENTATION_CLASSES = 21
@@ -31,7 +32,11 @@ def make(role: str, construct: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What ``zoo.build`` was asked for, checked; see there."""
+    """What ``zoo.build`` was asked for, checked; see there.
+
+    Attributes:
+        weights_entry: What is known of the weights that the backbone will be filled with.
+    """
 
     recipe: Recipe
     num_classes_classification: int | None = None
@@ -42,6 +47,7 @@ class Request:
     in_channels: int = 3
     image_size: int | tuple[int, int] | None = None
     seed: int | None = None
+    weights_entry: WeightsEntry | None = None
 
 
 def put_together(
@@ -101,6 +107,10 @@ def _backbone(
 ) -> Backbone:
     part = request.recipe.backbone
     wired: dict[str, Any] = {"in_channels": request.in_channels}
+    if request.weights_entry is not None:
+        cls = component_class(part.spec)
+        assert issubclass(cls, Backbone)
+        wired |= cls.constructed_for(request.weights_entry)
     if request.image_size is not None:
         wired["image_size"] = request.image_size
 

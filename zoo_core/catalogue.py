@@ -273,7 +273,7 @@ class Registry(Components):
         Of several with one tag the first of :attr:`weights` wins. A plain component name in a
         plugin's entry means that plugin's own component.
         """
-        by_tag = self._weights_by_tag(spec.provider, spec.name)
+        by_tag = self._weights_by_tag(*_owner(spec))
         return [entries[0] for entries in by_tag.values()]
 
     def overridden(self, spec: Spec | NamedModel) -> list[tuple[str, str, str]]:
@@ -287,7 +287,7 @@ class Registry(Components):
             return [(spec.name, origin, same[0]) for origin in same[1:]]
         return [
             (f"{spec.name}.{tag}", loser.origin, winner.origin)
-            for tag, (winner, *losers) in self._weights_by_tag(spec.provider, spec.name).items()
+            for tag, (winner, *losers) in self._weights_by_tag(*_owner(spec)).items()
             for loser in losers
         ]
 
@@ -307,7 +307,7 @@ class Registry(Components):
         component, tag = match["component"], match["tag"]
         home = self.backbones if component in self.backbones else self
         spec = home.get(component)
-        owner = (spec.provider, spec.name) if spec else self._owner_of_absent(component)
+        owner = _owner(spec) if spec else self._owner_of_absent(component)
         by_tag = self._weights_by_tag(*owner) if owner else {}
         if spec and tag not in by_tag and self.source_of(spec):
             from zoo_core.weights.finding import find_entry
@@ -409,6 +409,11 @@ class Registry(Components):
 
 
 _WEIGHTS = re.compile(r"(?P<component>(?:[A-Za-z0-9][\w.-]*:)?[\w/-]+)(?:\.(?P<tag>[\w-]+))?")
+
+
+def _owner(spec: Spec) -> tuple[str, str]:
+    """Give distribution and name of the component whose weights a component takes."""
+    return spec.provider, spec.weights_of or spec.name
 
 
 def _order(spec: Spec) -> tuple[int, list[tuple[int, str]], str]:

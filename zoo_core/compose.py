@@ -108,6 +108,7 @@ def _from_entry(request: Request, entry: WeightsEntry, fetched: WeightsFile) -> 
 
 def _filled(request: Request, weights: _Weights) -> MultitaskModel:
     """Build a model with the file's values: its backbone blank if that can be, else as always."""
+    request = replace(request, weights_entry=weights.entry)
     seeds = Seeds(request.seed)
     try:
         model = _built_and_filled(request, weights, seeds, blank)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from zoo_core.errors import InputError
 
 if TYPE_CHECKING:
+    from zoo_core.manifest import WeightsEntry
     from zoo_core.weights import LoadReport
+    from zoo_core.weights.arranging import Arrangement
 
 
 class ChannelSchedule(tuple[int, ...]):
@@ -148,6 +152,47 @@ class Backbone(Component):
         """Give maps and pooled vector in one pass; the last map's average unless overridden."""
         maps = self(x)
         return Features(maps, maps[-1].mean((-2, -1)))
+
+    @classmethod
+    def constructed_for(cls, entry: WeightsEntry) -> dict[str, Any]:
+        """Give the constructor arguments that weights ask for, where the user gives no others."""
+        return {}
+
+    def arrange(self, file: Mapping[str, torch.Size], layout: str | None) -> Arrangement:
+        """Tell which of a file's tensors make each of this backbone's and of its classifier's.
+
+        Unless overridden, they have the same names in both.
+
+        Args:
+            file: Names and shapes of the file's tensors.
+            layout: Whose names they are said to be; ``None`` if nobody says.
+
+        Raises:
+            WeightsError: If they are those of another layout, or of none.
+        """
+        from zoo_core.weights.arranging import as_named
+
+        return as_named(file)
+
+    def adaptation(
+        self, name: str, given: torch.Size, wanted: torch.Size
+    ) -> tuple[Callable[[Tensor], Tensor], str] | None:
+        """Give how a tensor of another shape is made to fit, in a function and in words.
+
+        Unless overridden, that is the first convolution, which is adapted to the pictures'
+        channels.
+
+        Args:
+            name: Its name, without ``state_prefix``.
+            given: Its shape in the weights.
+            wanted: Its shape here.
+        """
+        from zoo_core.weights.arranging import adapt_input, differ_in_input
+
+        if name != f"{self.first_conv}.weight" or not differ_in_input(given, wanted):
+            return None
+        words = f"{given[1]} → {wanted[1]} input channels"
+        return partial(adapt_input, channels=wanted[1]), words
 
 
 class Attention(Component):

@@ -36,6 +36,8 @@ class Spec:
             ``None``: not told, so that options are checked only when the component is built.
         tags: Words to search by.
         aliases: Other names of the same component.
+        weights_of: The component of the same plugin whose weights are this one's too; empty where
+            it has its own.
         provider: The distribution that gives it; set when the plugin is loaded.
     """
 
@@ -50,6 +52,7 @@ class Spec:
     options: Mapping[str, str] | None = field(default=None, hash=False)
     tags: Sequence[str] = ()
     aliases: Sequence[str] = ()
+    weights_of: str = ""
     provider: str = ""
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from zoo_core.errors import DamagedFileError, WeightsError
 from zoo_core.store import fetch, fetch_again
 from zoo_core.weights.blank import fillable
 from zoo_core.weights.finding import find_entry
-from zoo_core.weights.plan import Plan
+from zoo_core.weights.plan import Plan, arrangement
 from zoo_core.weights.report import LoadReport
 from zoo_core.weights.tensorfile import Reading, TensorFile
 
@@ -100,8 +100,8 @@ def filling(
     if torch.get_default_device().type == "meta":
         raise _on_meta(module, file)
     plan = Plan(module, head, headless, report_as, file.path)
-    plan.settle(file.slots.values())
-    return Filling(plan, file.begin({move.name for move in plan.moves}, plan.infinite))
+    plan.settle(file.told, layout)
+    return Filling(plan, file.begin(plan.wanted, plan.infinite))
 
 
 def load_pretrained(backbone: Backbone, component: str, tag: str | None = None) -> LoadReport:
@@ -136,12 +136,16 @@ def classes_in(path: str | PathLike[str], backbone: Backbone) -> int | None:
         return classes_of(file, backbone)
 
 
-def classes_of(file: TensorFile, backbone: Backbone) -> int | None:
+def classes_of(file: TensorFile, backbone: Backbone, layout: str | None = None) -> int | None:
     """Give the number of classes of the classifier in an open file, ``None`` without one."""
-    slot = file.slots.get(f"{backbone.classifier}.weight")
-    if backbone.classifier is None or slot is None or not slot.shape:
+    if backbone.classifier is None:
         return None
-    return slot.shape[0]
+    arranged = arrangement(backbone, file.path, file.told, layout)
+    origin = arranged.origins.get(f"{backbone.classifier}.weight")
+    if origin is None:
+        return None
+    weight = origin.change(*[file.told[name] for name in origin.names])
+    return weight.shape[0] if weight.ndim else None
 
 
 def _on_meta(module: nn.Module, file: TensorFile) -> WeightsError:

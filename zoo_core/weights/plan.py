@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from zoo_core.contracts import Backbone
 from zoo_core.errors import WeightsError
-from zoo_core.store.header import Slot
+from zoo_core.loader import describe
+from zoo_core.weights.arranging import Arrangement, Origin, as_named
 from zoo_core.weights.blank import assign
 from zoo_core.weights.report import Fate, LoadReport
-from zoo_core.weights.tensorfile import DTYPES
 
 _COUNTER = "num_batches_tracked"
 _COUNTS = "a counter, which starts at zero"
@@ -23,32 +23,32 @@ _COUNTS = "a counter, which starts at zero"
 
 @dataclass(frozen=True)
 class Move:
-    """One tensor of the file on its way to its place.
+    """A value on its way from the file to its place.
 
     Attributes:
-        name: Its name in the file.
+        origin: What of the file it is made of.
         owner: The module it goes to.
         key: Its name in that module's state dict.
         target: What stands there now.
-        change: Turns the file's tensor into one of the target's shape.
+        change: Gives it the target's shape.
     """
 
-    name: str
+    origin: Origin
     owner: nn.Module
     key: str
     target: Tensor
     change: Callable[[Tensor], Tensor]
 
     def overflows(self, value: Tensor) -> bool:
-        """Whether finite numbers of the file are infinite in the target's type."""
+        """Whether finite numbers of a tensor of the file are infinite in the target's type."""
         given, here = value.dtype, self.target.dtype
         if not given.is_floating_point or torch.finfo(given).max <= torch.finfo(here).max:
             return False
         return bool((value.isfinite() & ~value.to(here).isfinite()).any())
 
-    def carry_out(self, value: Tensor, device: torch.device) -> None:
-        """Put the file's value in its place; blank places take it over as it is."""
-        changed = self.change(value)
+    def carry_out(self, values: Mapping[str, Tensor], device: torch.device) -> None:
+        """Put the value in its place; blank places take over what is in the file as it is."""
+        changed = self.change(self.origin.change(*[values[name] for name in self.origin.names]))
         if self.target.is_meta:
             assign(self.owner, self.key, changed.to(device, self.target.dtype))
         else:
@@ -61,13 +61,13 @@ class Plan:
     def __init__(
         self, module: nn.Module, head: nn.Linear | None, headless: str, report_as: str, file: Path
     ) -> None:
+        self.backbone = module if isinstance(module, Backbone) else None
         self.report_as = report_as
         self.file = file
         self.module = module
         self.head = head
         self.headless = headless
         self.prefix = module.state_prefix if isinstance(module, Backbone) else ""
-        self.first_conv = module.first_conv if isinstance(module, Backbone) else None
         self.classifier = module.classifier if isinstance(module, Backbone) else None
         self.left_out = module.left_out if isinstance(module, Backbone) else {}
         self.state = module.state_dict(keep_vars=True)
@@ -77,17 +77,28 @@ class Plan:
         self.loaded: list[Fate] = []
         self.adapted: list[Fate] = []
         self.dropped: list[Fate] = []
-        self.heads: dict[str, Tensor] = {}
+        self.heads: dict[str, tuple[Origin, Tensor]] = {}
 
-    def settle(self, slots: Iterable[Slot]) -> None:
+    def settle(self, told: Mapping[str, Tensor], layout: str | None) -> None:
         """Find a place for every tensor of the file.
 
+        Args:
+            told: The tensors without values.
+            layout: Whose names they are said to be.
+
         Raises:
-            WeightsError: If a tensor is missing, unexpected, of another shape or kind of number.
+            WeightsError: If a tensor is missing, unexpected, of another shape or kind of number,
+                or the names are those of another layout.
         """
-        for slot in slots:
-            told = torch.empty(slot.shape, dtype=DTYPES[slot.dtype], device="meta")
-            self.place(slot.name, told)
+        arranged = arrangement(self.module, self.file, told, layout)
+        for name, origin in arranged.origins.items():
+            self.place(name, origin, told)
+        left_out = {**self.left_out, **arranged.left_out}
+        for name in told.keys() - {name for o in arranged.origins.values() for name in o.names}:
+            if name in left_out:
+                self._drop(name, told[name], left_out[name])
+            else:
+                self.problems.append(f"{name} is in the file but not in the model")
         self.place_classifier()
         lost = [key for key in self.missing if not key.endswith(_COUNTER)]
         self.problems += [f"{key} is in the model but not in the file" for key in lost]
@@ -101,36 +112,61 @@ class Plan:
     @property
     def infinite(self) -> set[str]:
         """The file's names of what may hold infinities: buffers, such as masks."""
-        return {move.name for move in self.moves if not isinstance(move.target, nn.Parameter)}
+        return {
+            name
+            for move in self.moves
+            if not isinstance(move.target, nn.Parameter)
+            for name in move.origin.names
+        }
 
-    def place(self, name: str, tensor: Tensor) -> None:
-        """Find the place of one tensor of the file, of which name, shape and type are known."""
+    @property
+    def wanted(self) -> set[str]:
+        """The file's names of what is to be read."""
+        return {name for move in self.moves for name in move.origin.names}
+
+    def place(self, name: str, origin: Origin, told: Mapping[str, Tensor]) -> None:
+        """Find the place of one value, of which name, shape and type are known."""
         key = self.prefix + name
+        is_head = self.classifier is not None and name.startswith(f"{self.classifier}.")
+        if key not in self.state and not is_head:
+            if name in self.left_out:
+                for given in origin.names:
+                    self._drop(given, told[given], self.left_out[name])
+            else:
+                given = " and ".join(origin.names)
+                self.problems.append(f"{given} is in the file but not in the model")
+            return
+        try:
+            value = origin.change(*[told[given] for given in origin.names])
+        except (RuntimeError, IndexError) as error:
+            shapes = ", ".join(f"{given} {list(told[given].shape)}" for given in origin.names)
+            self.problems.append(f"{name} cannot be made of {shapes}: {describe(error)}")
+            self.missing.pop(key, None)
+            return
         if key in self.state:
             del self.missing[key]
-            self._fill(key, name, tensor)
-        elif self.classifier is not None and name.startswith(f"{self.classifier}."):
-            self.heads[name] = tensor
-        elif name in self.left_out:
-            self._drop(name, tensor, self.left_out[name])
+            self._fill(key, name, origin, value)
         else:
-            self.problems.append(f"{name} is in the file but not in the model")
+            self.heads[name] = origin, value
 
-    def _fill(self, key: str, name: str, tensor: Tensor) -> None:
+    def _fill(self, key: str, name: str, origin: Origin, value: Tensor) -> None:
         target = self.state[key]
-        if tensor.is_floating_point() != target.is_floating_point():
-            self.problems.append(f"{name} is {tensor.dtype} in the file and {target.dtype} here")
-        elif tensor.shape == target.shape:
-            self.moves.append(Move(name, self.module, key, target, _same))
+        given = " and ".join(origin.names)
+        if value.is_floating_point() != target.is_floating_point():
+            self.problems.append(f"{given} is {value.dtype} in the file and {target.dtype} here")
+            return
+        if value.shape == target.shape:
+            self.moves.append(Move(origin, self.module, key, target, _same))
             self.loaded.append(Fate(self.report_as + key, target.numel()))
-        elif name == f"{self.first_conv}.weight" and _differ_in_input(tensor, target):
-            fit = partial(adapt_input, channels=target.shape[1])
-            self.moves.append(Move(name, self.module, key, target, fit))
-            change = f"{tensor.shape[1]} → {target.shape[1]} input channels"
-            self.adapted.append(Fate(self.report_as + key, target.numel(), change))
+            return
+        adapted = self.backbone and self.backbone.adaptation(name, value.shape, target.shape)
+        if adapted:
+            change, words = adapted
+            self.moves.append(Move(origin, self.module, key, target, change))
+            self.adapted.append(Fate(self.report_as + key, target.numel(), words))
         else:
             self.problems.append(
-                f"{name} is {list(tensor.shape)} in the file and {list(target.shape)} here"
+                f"{given} is {list(value.shape)} in the file and {list(target.shape)} here"
             )
 
     def place_classifier(self) -> None:
@@ -144,20 +180,20 @@ class Plan:
         if problems:
             return
         reason = self._reason_to_drop_classifier(wanted)
-        for name, tensor in self.heads.items():
+        for name, (origin, tensor) in self.heads.items():
             if reason:
-                self._drop(name, tensor, reason)
+                self._drop(" and ".join(origin.names), tensor, reason)
             else:
                 key = name.removeprefix(f"{self.classifier}.")
                 assert self.head is not None
                 fit = partial(torch.reshape, shape=wanted[name].shape)
-                self.moves.append(Move(name, self.head, key, wanted[name], fit))
+                self.moves.append(Move(origin, self.head, key, wanted[name], fit))
                 self.loaded.append(Fate(f"classifier.{key}", tensor.numel()))
 
     def _problems_of_classifier(self, wanted: dict[str, Tensor]) -> list[str]:
         problems = []
         known = [f"{self.classifier}.{key}" for key in ("weight", "bias")]
-        for name, tensor in self.heads.items():
+        for name, (_, tensor) in self.heads.items():
             if not tensor.is_floating_point():
                 problems.append(f"{name} is {tensor.dtype} in the file")
             elif name not in (wanted or known):
@@ -169,8 +205,9 @@ class Plan:
         if self.head is None:
             return self.headless
         for name in sorted(self.heads, reverse=True):  # the weight tells more than the bias
-            if not _same_but_for_ones(self.heads[name], wanted[name]):
-                here, there = list(wanted[name].shape), list(self.heads[name].shape)
+            value = self.heads[name][1]
+            if not _same_but_for_ones(value, wanted[name]):
+                here, there = list(wanted[name].shape), list(value.shape)
                 return f"{name} is {there}, and the head has {here}"
         return ""
 
@@ -178,7 +215,7 @@ class Plan:
         self.dropped.append(Fate(name, tensor.numel(), reason))
 
     def carry_out(self, tensors: dict[str, Tensor], device: torch.device) -> LoadReport:
-        """Put the file's tensors in their places; they are taken out of the mapping.
+        """Put the file's tensors in their places.
 
         Args:
             tensors: What was read, by the file's names.
@@ -188,13 +225,14 @@ class Plan:
             WeightsError: If a value is too large for the model's type; nothing is changed then.
         """
         for move in self.moves:
-            if move.overflows(tensors[move.name]):
-                here = str(move.target.dtype).removeprefix("torch.")
-                raise WeightsError(f"{self.file}: {move.name} holds values too large for {here}")
+            for name in move.origin.names:
+                if move.overflows(tensors[name]):
+                    here = str(move.target.dtype).removeprefix("torch.")
+                    raise WeightsError(f"{self.file}: {name} holds values too large for {here}")
         counters = list(self.missing)
         with torch.no_grad():
             for move in self.moves:
-                move.carry_out(tensors.pop(move.name), device)
+                move.carry_out(tensors, device)
             for key in counters:
                 if self.state[key].is_meta:
                     zero = torch.zeros_like(self.state[key], device=device)
@@ -217,20 +255,17 @@ def _same_but_for_ones(tensor: Tensor, target: Tensor) -> bool:
     return tensor.numel() == target.numel() and tensor.shape[: target.dim()] == target.shape
 
 
-def _differ_in_input(tensor: Tensor, target: Tensor) -> bool:
-    return tensor.dim() == target.dim() == 4 and (
-        (tensor.shape[0], *tensor.shape[2:]) == (target.shape[0], *target.shape[2:])
-    )
+def arrangement(
+    module: nn.Module, file: Path, told: Mapping[str, Tensor], layout: str | None
+) -> Arrangement:
+    """Tell which of a file's tensors make each tensor of a module.
 
-
-def adapt_input(weight: Tensor, channels: int) -> Tensor:
-    """Change a convolution's weight ``[O, I, h, w]`` to ``channels`` input channels.
-
-    One channel gets the sum over all; otherwise the file's channels are repeated in turn and
-    scaled by ``I / channels``, so that activations keep their size. timm does the same.
+    Raises:
+        WeightsError: If their names are those of another layout.
     """
-    given = weight.shape[1]
-    if channels == 1:
-        return weight.sum(1, keepdim=True)
-    order: Iterable[int] = (channel % given for channel in range(channels))
-    return weight[:, list(order)] * (given / channels)
+    if not isinstance(module, Backbone):
+        return as_named(told)
+    try:
+        return module.arrange({name: tensor.shape for name, tensor in told.items()}, layout)
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from error

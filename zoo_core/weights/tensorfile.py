@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from io import FileIO
 from itertools import groupby
 from pathlib import Path
@@ -112,6 +113,14 @@ class TensorFile:
         if self._reading is not None:
             self._reading.stop()
         self._file.close()
+
+    @cached_property
+    def told(self) -> dict[str, Tensor]:
+        """The tensors without their values."""
+        return {
+            slot.name: torch.empty(slot.shape, dtype=DTYPES[slot.dtype], device="meta")
+            for slot in self.slots.values()
+        }
 
     def begin(
         self, wanted: Collection[str], infinite: Collection[str] = (), *, afresh: bool = False
