@@ -60,6 +60,13 @@ def test_all_types_and_shapes_are_read_as_safetensors_does(hashed: bool, tmp_pat
         assert torch.equal(ours[name], tensor), name
 
 
+def test_tensors_are_aligned_as_torch_s_own_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    sizes = [1, 3, 1000, 5, 70_001, 17, 20_000, 1]
+    save_file({f"a{i}": torch.rand(size) for i, size in enumerate(sizes)}, path)
+    assert {tensor.data_ptr() % 64 for tensor in read(path).values()} == {0}
+
+
 def test_tensors_do_not_hang_on_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.ones(100_000)}, path)
