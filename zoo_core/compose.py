@@ -26,7 +26,7 @@ from zoo_core.seeding import Seeds
 from zoo_core.store import WeightsFile, fetch, fetch_again
 from zoo_core.weights.blank import blank, fillable
 from zoo_core.weights.finding import find_entry
-from zoo_core.weights.loading import classes_of, filling
+from zoo_core.weights.loading import check_settings, classes_of, filling
 from zoo_core.weights.report import Fate, LoadReport
 from zoo_core.weights.tensorfile import TensorFile
 
@@ -46,6 +46,11 @@ class _Weights:
     source: str
     entry: WeightsEntry | None
     fetched: bool
+
+    @property
+    def layout(self) -> str | None:
+        """Whose names the file has, if that is known."""
+        return self.entry.layout if self.entry is not None and self.fetched else None
 
 
 class _NotBlankError(Exception):
@@ -129,7 +134,7 @@ def _built_and_filled(
             request,
             seeds,
             construction=construction,
-            classes=lambda backbone: classes_of(weights.file, backbone),
+            classes=lambda backbone: classes_of(weights.file, backbone, weights.layout),
         )
     except ZooError as error:
         if is_blank:
@@ -148,6 +153,8 @@ def _built_and_filled(
 
 def _fill(model: MultitaskModel, weights: _Weights, recipe: Recipe, is_blank: bool) -> LoadReport:
     """Load the weights and, while they are being read, prove that the parts fit."""
+    if weights.entry is not None and weights.fetched:
+        check_settings(model.backbone, weights.entry)
     fits = model.classifier is not None and model.classifier.in_features == (
         model.backbone.pooled_channels
     )
@@ -157,7 +164,7 @@ def _fill(model: MultitaskModel, weights: _Weights, recipe: Recipe, is_blank: bo
     begun = filling(
         model.backbone,
         weights.file,
-        weights.entry.layout if weights.entry and weights.fetched else None,
+        weights.layout,
         head=model.classifier if fits else None,
         headless=headless,
         report_as="backbone.",

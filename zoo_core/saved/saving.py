@@ -211,7 +211,8 @@ def _spec_of(kind: str, cls: type, arguments: Mapping[str, Any]) -> Spec | None:
         if source.target.partition(":")[2] == cls.__name__:
             names = registry.source_names(source)
             candidates += [registry.source_spec(source, name) for name in names]
-    for spec in candidates:
+    # What says more of itself first: a named variant before the one of any shape.
+    for spec in sorted(candidates, key=lambda spec: -len(spec.kwargs)):
         fits = all(arguments.get(key) == value for key, value in spec.kwargs.items())
         if fits and resolve(spec.target, spec.qualified_name) is cls:
             return spec

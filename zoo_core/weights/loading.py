@@ -10,6 +10,7 @@ from torch import nn
 from zoo_core.catalogue import registry
 from zoo_core.contracts import Backbone
 from zoo_core.errors import DamagedFileError, WeightsError
+from zoo_core.manifest import WeightsEntry
 from zoo_core.store import fetch, fetch_again
 from zoo_core.weights.blank import fillable
 from zoo_core.weights.finding import find_entry
@@ -114,6 +115,7 @@ def load_pretrained(backbone: Backbone, component: str, tag: str | None = None) 
         WeightsError: If there are none, or they cannot be fetched or loaded.
     """
     entry = find_entry(registry.backbones[component], tag)
+    check_settings(backbone, entry)
     file = fetch(entry)
     try:
         report = load(backbone, file.path, entry.layout, sha256=file.sha256)
@@ -146,6 +148,22 @@ def classes_of(file: TensorFile, backbone: Backbone, layout: str | None = None) 
         return None
     weight = origin.change(*[file.told[name] for name in origin.names])
     return weight.shape[0] if weight.ndim else None
+
+
+def check_settings(backbone: nn.Module, entry: WeightsEntry) -> None:
+    """Check that a backbone computes as the model did that weights were made with.
+
+    Raises:
+        WeightsError: If its activation or epsilon, which no tensor shows, is another.
+    """
+    here = backbone.constructor_arguments if isinstance(backbone, Backbone) else {}
+    for name in ("activation", "eps"):
+        said = getattr(entry, name)
+        if said is not None and name in here and here[name] != said:
+            raise WeightsError(
+                f"weights {entry.name} are of a model with {name}={said!r}, and this one has "
+                f"{name}={here[name]!r}"
+            )
 
 
 def _on_meta(module: nn.Module, file: TensorFile) -> WeightsError:
