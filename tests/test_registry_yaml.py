@@ -19,6 +19,7 @@ TAGS = {
     "zoo-resnet:resnet50": ["a1_in1k", "tv_in1k", "a1h_in1k", "tv2_in1k"],
     "zoo-resnet:resnet101": ["a1h_in1k", "tv_in1k", "a1_in1k", "tv2_in1k"],
     "zoo-resnet:resnet152": ["a1h_in1k", "tv_in1k", "a1_in1k", "tv2_in1k"],
+    "zoo-vit:vit_tiny": ["augreg_in21k_ft_in1k", "augreg_in21k"],
     "zoo-vit:vit_small": ["augreg_in21k_ft_in1k", "augreg_in21k"],
     "zoo-vit:vit_base": ["augreg_in21k_ft_in1k", "augreg_in21k", "orig_in21k", "mae"],
     "zoo-vit:vit_large": ["augreg_in21k_ft_in1k", "augreg_in21k", "mae"],

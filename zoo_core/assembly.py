@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from zoo_core.contracts import Attention, Backbone, ChannelSchedule, Decoder
-from zoo_core.grammar import Recipe
+from zoo_core.grammar import Part, Recipe
 from zoo_core.manifest import WeightsEntry
 from zoo_core.models.multitask import MultitaskModel
 from zoo_core.seeding import Seeds
@@ -82,7 +82,7 @@ def put_together(
         with seeds.part(recipe.decoder.spec.name):
             part = partial(construct, recipe.decoder.spec, recipe.decoder.options, **wired)
             decoder = making("decoder", part)
-    attention = _attentions(recipe, schedule, seeds, making)
+    attention = _attentions(recipe, schedule, decoder, seeds, making)
     wanted = request.num_classes_classification
     with seeds.part("classification"), construction():
         model = MultitaskModel(
@@ -141,13 +141,25 @@ def _reads_pooled(request: Request, count: int | None) -> bool:
     return request.num_classes_classification != 0 and not attends_last
 
 
+def levels_of(part: Part, count: int, decoder: Decoder | None) -> list[int]:
+    """Give the levels that an attention stands on; ``@all`` means those that the decoder reads."""
+    levels = part.placed(count)
+    if part.levels != "all" or decoder is None:
+        return levels
+    return [level for level in levels if decoder.reads(level)]
+
+
 def _attentions(
-    recipe: Recipe, schedule: ChannelSchedule, seeds: Seeds, making: Making
+    recipe: Recipe,
+    schedule: ChannelSchedule,
+    decoder: Decoder | None,
+    seeds: Seeds,
+    making: Making,
 ) -> dict[int, list[nn.Module]]:
     placed: dict[int, list[nn.Module]] = {}
     names: list[str] = []
     for part in recipe.attention:
-        for level in part.placed(len(schedule)):
+        for level in levels_of(part, len(schedule), decoder):
             name = f"{part.spec.name}@{level}"
             names.append(name)
             with seeds.part(f"{name}#{names.count(name)}"):

@@ -222,6 +222,14 @@ class Decoder(Component):
                 times its stride.
         """
 
+    def reads(self, level: int) -> bool:
+        """Tell whether the logits depend on a map, 1 being the shallowest.
+
+        An attention on a map that nothing reads would learn nothing. Unless overridden, all maps
+        are read.
+        """
+        return True
+
 
 class BaseExplainer(ABC):
     """Attributes a model's output to its input."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo_core.contracts import Backbone, ChannelSchedule
+from zoo_core.assembly import levels_of
+from zoo_core.contracts import Backbone, ChannelSchedule, Decoder
 from zoo_core.errors import ContractError, ZooError
 from zoo_core.grammar import Part, Recipe
 from zoo_core.loader import CATCH, describe
@@ -39,7 +40,7 @@ def check_parts(model: MultitaskModel, recipe: Recipe) -> None:
     image = torch.zeros(1, channels, *SIZE, device=parameter.device, dtype=parameter.dtype)
     with torch.no_grad(), ShapesOnly(), _evaluating(model):
         maps = _check_backbone(model, image, schedule, who)
-        names = _attention_names(recipe, len(schedule))
+        names = _attention_names(recipe, len(schedule), model.decoder)
         for level, modules in model.attention.items():
             index = int(level) - 1
             for module, name in zip(modules, names[int(level)], strict=True):  # type: ignore[call-overload]
@@ -125,10 +126,12 @@ def _check_decoder(model: MultitaskModel, maps: Sequence[Tensor], who: str) -> N
         raise ContractError(f"{who}: forward must give {expected}, and gives {_shape(result)}")
 
 
-def _attention_names(recipe: Recipe, count: int) -> dict[int, list[str]]:
+def _attention_names(
+    recipe: Recipe, count: int, decoder: Decoder | None
+) -> dict[int, list[str]]:
     names: dict[int, list[str]] = {}
     for part in recipe.attention:
-        for level in part.placed(count):
+        for level in levels_of(part, count, decoder):
             names.setdefault(level, []).append(part.spec.qualified_name)
     return names
 

@@ -109,6 +109,15 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
                 )
             return
         _check_kind(self.decoder, "decoder", Decoder)
+        last = str(len(schedule))
+        for level in self.attention:
+            pooled = level == last and self.num_classes_classification
+            if not (pooled or self.decoder.reads(int(level))):
+                read = [str(n + 1) for n in range(len(schedule)) if self.decoder.reads(n + 1)]
+                raise InputError(
+                    f"attention on level {level} is read by no head; "
+                    f"{type(self.decoder).__name__} reads {', '.join(read)}"
+                )
         given = _argument(self.decoder, "output_channels")
         if not classes:
             here = f", here num_classes_segmentation={given}" if given else ""
