@@ -165,6 +165,24 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | N
     return x.new_empty(*x.shape[:-1], width)
 
 
+def _interpolated(
+    x: Tensor,
+    size: int | Sequence[int] | None = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor | None:
+    simple = _is_plain(x) and x.ndim == 4 and x.is_contiguous() and 0 not in x.shape
+    if not simple or size is None or scale_factor is not None or recompute_scale_factor:
+        return None
+    if mode not in ("bilinear", "bicubic") or (antialias and align_corners):
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    return x.new_empty(*x.shape[:2], height, width) if min(height, width) > 0 else None
+
+
 def _attention(
     query: Tensor,
     key: Tensor,
@@ -206,5 +224,6 @@ _SHORTCUTS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     F.layer_norm: _layer_norm,
     F.batch_norm: _batch_norm,
     F.linear: _linear,
+    F.interpolate: _interpolated,
     F.scaled_dot_product_attention: _attention,
 }
