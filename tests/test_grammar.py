@@ -47,7 +47,7 @@ REFUSED = [
     ("resnet51", UnknownComponentError,
      "unknown backbone 'resnet51' at character 1 of 'resnet51'; did you mean resnet50"),
     ("resnet50+ cbm", UnknownComponentError, "unknown attention or decoder 'cbm' at character 11 "
-     "of 'resnet50+ cbm'; did you mean cbam?"),
+     "of 'resnet50+ cbm'; did you mean cbam or bam?"),
     ("efficientnet_lite0", UnknownComponentError, "did you mean timm/efficientnet_lite0?"),
     ("timm/resnet5o", UnknownComponentError, "did you mean timm/resnet50"),
     ("timm/", UnknownComponentError, "'zoo list timm/*' shows the names that begin so"),

@@ -368,7 +368,8 @@ class Registry(Components):
     def source_of(self, spec: Spec) -> Source | None:
         """Give the source that a component comes from, ``None`` for one listed by itself."""
         for source in self.sources():
-            if source.provider == spec.provider and spec.name.startswith(source.prefix):
+            same = (source.kind, source.provider) == (spec.kind, spec.provider)
+            if same and spec.name.startswith(source.prefix):
                 return source
         return None
 

@@ -37,7 +37,7 @@ CANONICAL = "zoo-resnet:resnet18+zoo-cbam:cbam+zoo-unet:unet"
         (
             "resnet50+cbm+unet",
             "unknown attention or decoder 'cbm' at character 10 of 'resnet50+cbm+unet'; did you "
-            "mean cbam?",
+            "mean cbam or bam?",
         ),
         (
             "resnet50 + nosuch",

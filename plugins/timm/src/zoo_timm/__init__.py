@@ -1,4 +1,4 @@
-"""Every architecture of timm as a backbone; importing this imports neither timm nor torch."""
+"""timm's architectures as backbones, and its attention; neither timm nor torch is imported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from zoo_core.hookspecs import hookimpl
 from zoo_core.spec import Source, Spec
+from zoo_timm.attention_names import MODULES, OPTIONS
 
 ZOO_API = (1, 0)
 
@@ -36,6 +37,22 @@ def _spec(name: str) -> Spec:
         summary=f"{name} of timm",
         options={},
     )
+
+
+@hookimpl
+def zoo_specs() -> list[Spec]:
+    """Give timm's attention modules."""
+    return [
+        Spec(
+            kind="attention",
+            name=f"timm/{name}",
+            target="zoo_timm.attention:TimmAttention",
+            kwargs={"name": name},
+            summary=f"{summary}, of timm",
+            options={option: "; ".join(OPTIONS[option]) for option in options},
+        )
+        for name, (summary, options) in MODULES.items()
+    ]
 
 
 @hookimpl
