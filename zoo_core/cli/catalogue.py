@@ -106,7 +106,7 @@ def _count(source: Source, pattern: str | None) -> tuple[Source, str, int] | Non
 
 
 def _count_row(source: Source, shown: str, count: int) -> list[str]:
-    what = f"{source.summary}: {count:,} names, zoo list '{shown}'"
+    what = f"{source.summary}: {count:,} names, zoo list {source.kind} '{shown}'"
     return [shown, source.kind, what, "–", "–", source.provider]
 
 
@@ -299,7 +299,7 @@ def plugins(as_json: bool) -> None:
     rows = []
     for plugin in registry.plugins:
         gives = [spec.name for spec in plugin.specs]
-        gives += [f"{source.prefix}*" for source in plugin.sources]
+        gives += dict.fromkeys(f"{source.prefix}*" for source in plugin.sources)
         told = plugin.reason or ", ".join(gives)
         if plugin.heavy:
             told += f" (slow: imports {', '.join(plugin.heavy)})"

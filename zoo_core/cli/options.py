@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from zoo_core.errors import OptionError
+from zoo_core.cli.completion import RecipeType
+from zoo_core.errors import OptionError, SavedModelError, UnknownComponentError, UsageError
 
 if TYPE_CHECKING:
     from zoo_core.models import MultitaskModel
@@ -32,6 +35,17 @@ class SizeType(click.ParamType[Any]):
         if not all(side.isdecimal() and int(side) > 0 for side in sides) or len(sides) > 2:
             self.fail(f"{value!r} is no size; write 224, or 224x320 for height x width", param, ctx)
         return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+class ModelType(RecipeType):
+    """A recipe, or the folder of a saved model."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Give names as for a recipe; folders if no name begins so."""
+        names = super().shell_complete(ctx, param, incomplete)
+        return names or [CompletionItem(incomplete, type="dir")]
 
 
 def _read_licences(
@@ -129,6 +143,60 @@ def build_model(
         seed=seed,
         **parse_settings(settings),
     )
+
+
+def ready_model(model: str, options: dict[str, Any]) -> MultitaskModel:
+    """Give the model of a recipe or of a folder, in eval mode; say on stderr what is random in it.
+
+    Raises:
+        ZooError: As ``zoo.build`` or ``from_pretrained`` says.
+        UsageError: If there are options for a saved model.
+        SavedModelError: If the folder holds none.
+    """
+    if not Path(model, "config.json").is_file():
+        if model.startswith((".", "/", "~")) or Path(model).is_dir():
+            raise SavedModelError(f"{model} is no folder with a saved model: no config.json in it")
+        try:
+            built = build_model(model, **options)
+        except UnknownComponentError as error:
+            if "+" in model:
+                raise
+            raise UnknownComponentError(
+                f"{error}; and there is no folder of a saved model there"
+            ) from error
+        if built.load_report is None:
+            click.echo(
+                "zoo: the weights are random, so the answers mean nothing; add "
+                "--pretrained or --weights FILE",
+                err=True,
+            )
+        else:
+            _warn_of_random_heads(built)
+        return built.eval()
+    given = [name for name, value in options.items() if _is_given(value)]
+    if given:
+        names = {"settings": "set", "licences": "license"}
+        flags = ", ".join(f"--{names.get(name, name).replace('_', '-')}" for name in given)
+        raise UsageError(f"{flags}: a saved model is used as it is; leave this away")
+    from zoo_core.models import MultitaskModel
+
+    return MultitaskModel.from_pretrained(model)
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value != ()
+
+
+def _warn_of_random_heads(model: MultitaskModel) -> None:
+    assert model.load_report is not None
+    random = {fate.name.partition(".")[0] for fate in model.load_report.random}
+    parts = {"attention", "classifier", "decoder"} & random
+    if parts:
+        click.echo(
+            f"zoo: these parts are random, so what they say means nothing: "
+            f"{', '.join(sorted(parts))}",
+            err=True,
+        )
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -9,27 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from zoo_core.cli.completion import RecipeType
-from zoo_core.cli.options import build_model, model_options
+from zoo_core.cli.options import ModelType, model_options, ready_model
 from zoo_core.cli.tables import echo_json
-from zoo_core.errors import InputError, SavedModelError, UnknownComponentError, UsageError
+from zoo_core.errors import InputError
 
 if TYPE_CHECKING:
     from zoo_core.models import MultitaskModel
     from zoo_core.prediction import Prediction, Ranked
-
-
-class ModelType(RecipeType):
-    """A recipe, or the folder of a saved model."""
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Give names as for a recipe; folders if no name begins so."""
-        names = super().shell_complete(ctx, param, incomplete)
-        return names or [CompletionItem(incomplete, type="dir")]
 
 
 @click.command()
@@ -78,7 +65,7 @@ def predict(
       zoo predict timm/efficientnet_lite0 --weights lite0.safetensors photos/
       zoo predict my-model 'photos/*.png' --output masks --json
     """
-    ready = _model(model, options)
+    ready = ready_model(model, options)
     _check_takes_pictures(ready, model)
     failed = False
     results: list[dict[str, Any]] = []
@@ -103,41 +90,6 @@ def predict(
         ctx.exit(1)
 
 
-def _model(model: str, options: dict[str, Any]) -> MultitaskModel:
-    if not Path(model, "config.json").is_file():
-        if model.startswith((".", "/", "~")) or Path(model).is_dir():
-            raise SavedModelError(f"{model} is no folder with a saved model: no config.json in it")
-        try:
-            built = build_model(model, **options)
-        except UnknownComponentError as error:
-            if "+" in model:
-                raise
-            raise UnknownComponentError(
-                f"{error}; and there is no folder of a saved model there"
-            ) from error
-        if built.load_report is None:
-            click.echo(
-                "zoo: the weights are random, so the answers mean nothing; add "
-                "--pretrained or --weights FILE",
-                err=True,
-            )
-        else:
-            _warn_of_random_heads(built)
-        return built.eval()
-    given = [name for name, value in options.items() if _is_given(value)]
-    if given:
-        names = {"settings": "set", "licences": "license"}
-        flags = ", ".join(f"--{names.get(name, name).replace('_', '-')}" for name in given)
-        raise UsageError(f"{flags}: a saved model is used as it is; leave this away")
-    from zoo_core.models import MultitaskModel
-
-    return MultitaskModel.from_pretrained(model)
-
-
-def _is_given(value: object) -> bool:
-    return value is not None and value is not False and value != ()
-
-
 def _check_takes_pictures(model: MultitaskModel, name: str) -> None:
     channels = _channels(model)
     if channels not in (1, 3):
@@ -152,18 +104,6 @@ def _check_takes_pictures(model: MultitaskModel, name: str) -> None:
 def _channels(model: MultitaskModel) -> int:
     channels: int = model.backbone.constructor_arguments.get("in_channels", 3)
     return channels
-
-
-def _warn_of_random_heads(model: MultitaskModel) -> None:
-    assert model.load_report is not None
-    random = {fate.name.partition(".")[0] for fate in model.load_report.random}
-    parts = {"attention", "classifier", "decoder"} & random
-    if parts:
-        click.echo(
-            f"zoo: these parts are random, so what they say means nothing: "
-            f"{', '.join(sorted(parts))}",
-            err=True,
-        )
 
 
 def _found(images: Iterable[str], output: Path) -> Iterator[tuple[Path, str | None]]:

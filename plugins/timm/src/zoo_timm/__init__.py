@@ -11,6 +11,7 @@ from zoo_timm.attention_names import MODULES, OPTIONS
 ZOO_API = (1, 0)
 
 _TARGET = "zoo_timm.model:TimmBackbone"
+_ATTENTION = "zoo_timm.attention:TimmAttention"
 
 
 def _names() -> Sequence[str]:
@@ -39,25 +40,22 @@ def _spec(name: str) -> Spec:
     )
 
 
-@hookimpl
-def zoo_specs() -> list[Spec]:
-    """Give timm's attention modules."""
-    return [
-        Spec(
-            kind="attention",
-            name=f"timm/{name}",
-            target="zoo_timm.attention:TimmAttention",
-            kwargs={"name": name},
-            summary=f"{summary}, of timm",
-            options={option: "; ".join(OPTIONS[option]) for option in options},
-        )
-        for name, (summary, options) in MODULES.items()
-    ]
+def _attention(name: str) -> Spec:
+    """Describe one attention module by its name in timm."""
+    summary, options = MODULES[name]
+    return Spec(
+        kind="attention",
+        name=f"timm/{name}",
+        target=_ATTENTION,
+        kwargs={"name": name},
+        summary=f"{summary}, of timm",
+        options={option: "; ".join(OPTIONS[option]) for option in options},
+    )
 
 
 @hookimpl
 def zoo_sources() -> Iterable[Source]:
-    """Give timm's catalogue, listed when it is first asked for."""
+    """Give timm's architectures, listed when they are first asked for, and its attention."""
     yield Source(
         kind="backbone",
         prefix="timm/",
@@ -67,4 +65,12 @@ def zoo_sources() -> Iterable[Source]:
         target=_TARGET,
         weights="zoo_timm.weights:weights_entry",
         summary="every architecture of timm",
+    )
+    yield Source(
+        kind="attention",
+        prefix="timm/",
+        names=lambda: tuple(MODULES),
+        spec=_attention,
+        target=_ATTENTION,
+        summary="timm's attention modules",
     )
