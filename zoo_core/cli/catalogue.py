@@ -289,7 +289,7 @@ def plugins(as_json: bool) -> None:
                     "reason": plugin.reason,
                     "heavy": list(plugin.heavy),
                     "components": [f"{spec.kind}:{spec.name}" for spec in plugin.specs],
-                    "sources": [source.prefix for source in plugin.sources],
+                    "sources": [f"{source.kind}:{source.prefix}" for source in plugin.sources],
                     "load_ms": round(plugin.load_ms, 2),
                 }
                 for plugin in registry.plugins
