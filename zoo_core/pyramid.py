@@ -5,6 +5,8 @@ After the simple feature pyramid of ViTDet (Li et al. 2022, https://arxiv.org/ab
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +25,19 @@ def resampling_steps(schedule: ChannelSchedule) -> list[int]:
         return [0] * levels
     finest = schedule.strides[0].bit_length() - 1
     return [min(finest, levels - 2 - level) for level in range(levels)]
+
+
+def spread_steps(schedule: ChannelSchedule) -> list[int]:
+    """Give those steps for decoders that want a pyramid from stride 4 to stride 32.
+
+    As :func:`resampling_steps`, but maps that all have one stride, whichever it is, are spread
+    evenly over strides from 4 to 32: to 4, 8, 16 and 32, as near as doubling comes, if four.
+    """
+    levels = len(schedule)
+    if levels == 1 or len(set(schedule.strides)) > 1:
+        return [0] * levels
+    finest = math.log2(schedule.strides[0] / 4)
+    return [round(finest - 3 * level / (levels - 1)) for level in range(levels)]
 
 
 class _Halve(nn.Module):

@@ -193,4 +193,7 @@ class Net(Backbone):
 """
 """The target module of plugins whose components are built: a backbone that is right."""
 
-FIRST_PARTY = ("zoo-cbam", "zoo-resnet", "zoo-timm", "zoo-unet")
+FIRST_PARTY = (
+    "zoo-attention", "zoo-cbam", "zoo-decoders", "zoo-resnet", "zoo-smp", "zoo-timm", "zoo-unet",
+    "zoo-vit",
+)  # fmt: skip

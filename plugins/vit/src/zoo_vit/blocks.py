@@ -105,7 +105,9 @@ class PatchEmbed(nn.Module):
         """Give ``[B, D, ceil(H / P), ceil(W / P)]``; beyond the picture a patch is zero."""
         side = self.proj.stride[0]
         height, width = x.shape[-2:]
-        patches: Tensor = self.proj(F.pad(x, (0, -width % side, 0, -height % side)))
+        # Without negative numbers, whose remainder is another one in ONNX.
+        right, below = ((side - length % side) % side for length in (width, height))
+        patches: Tensor = self.proj(F.pad(x, (0, right, 0, below)))
         return patches
 
 
