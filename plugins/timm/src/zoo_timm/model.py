@@ -162,7 +162,8 @@ class TimmBackbone(Backbone):
         return x
 
     def _padded(self, side: int) -> int:
-        side = -(-side // self._unit) * self._unit
+        # Not by negative numbers, whose quotient ONNX rounds the other way.
+        side = (side + self._unit - 1) // self._unit * self._unit
         if self._minimum <= self._unit:
             return side
         # The builtin would tie an exported graph to one of its branches.

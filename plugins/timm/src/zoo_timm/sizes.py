@@ -35,7 +35,9 @@ class Sizing:
 
 def on_grid(size: Size, strides: Sequence[int]) -> list[Size]:
     """Give the sizes that maps of these strides should have."""
-    return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]
+    # Not by negative numbers, whose quotient ONNX rounds the other way.
+    height, width = size
+    return [((height + s - 1) // s, (width + s - 1) // s) for s in strides]
 
 
 def find_sizing(map_sizes: MapSizes, strides: Sequence[int], native: Size) -> Sizing | None:
