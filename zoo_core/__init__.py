@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Decoder,
         Features,
     )
+    from zoo_core.exporting import export
     from zoo_core.manifest import Preprocessing, WeightsEntry
     from zoo_core.models.multitask import MultitaskModel
 
@@ -39,6 +40,7 @@ _HOME = {
     "Preprocessing": "manifest",
     "WeightsEntry": "manifest",
     "build": "building",
+    "export": "exporting",
 }
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "ZooWarning",
     "__version__",
     "build",
+    "export",
     "hookimpl",
     "list_components",
     "registry",

@@ -66,6 +66,10 @@ class SavedModelError(ZooError):
     """A model cannot be saved, or a saved folder cannot be loaded."""
 
 
+class ExportError(ZooError):
+    """A model cannot be exported, or what was exported does not do what the model does."""
+
+
 class MissingDistributionError(ZooError, ImportError):
     """A class was imported whose distribution is not installed."""
 

@@ -126,9 +126,7 @@ def _check_decoder(model: MultitaskModel, maps: Sequence[Tensor], who: str) -> N
         raise ContractError(f"{who}: forward must give {expected}, and gives {_shape(result)}")
 
 
-def _attention_names(
-    recipe: Recipe, count: int, decoder: Decoder | None
-) -> dict[int, list[str]]:
+def _attention_names(recipe: Recipe, count: int, decoder: Decoder | None) -> dict[int, list[str]]:
     names: dict[int, list[str]] = {}
     for part in recipe.attention:
         for level in levels_of(part, count, decoder):
