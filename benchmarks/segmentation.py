@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import segmentation_models_pytorch as smp
@@ -50,7 +51,7 @@ def flops(run: Callable[[], object]) -> float:
     """Count floating-point operations, in billions."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run()
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def cost() -> None:
@@ -60,8 +61,8 @@ def cost() -> None:
     for name, make in (("zoo", ours), ("smp", theirs)):
         model = make("resnet50").eval()
         encoder: Any = model.get_submodule("backbone" if name == "zoo" else "encoder")
-        runs[name] = lambda model=model: model(pictures)
-        runs[f"{name}, encoder"] = lambda encoder=encoder: encoder(pictures)
+        runs[name] = partial(model, pictures)
+        runs[f"{name}, encoder"] = partial(encoder, pictures)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     with torch.no_grad():
         for turn in range(-3, ROUNDS):

@@ -130,16 +130,25 @@ def test_a_recipe_refuses_an_option_before_it_builds() -> None:
         zoo.build("resnet18+smp/unet", decoder={"name": "fpn"})
 
 
-@pytest.mark.parametrize("name", DECODERS)
-@pytest.mark.parametrize("norm", ["identity", "instancenorm"])
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        (name, norm)
+        for name in DECODERS
+        for norm in ("identity", "instancenorm")
+        if "decoder_use_norm" in OPTIONS[name] and OPTIONS[name]["decoder_use_norm"].fits(norm)
+    ],
+)
 def test_other_norms_run(name: str, norm: str) -> None:
-    option = OPTIONS[name].get("decoder_use_norm")
-    if option is None or not option.fits(norm):
-        pytest.skip("has no such option")
-    decoder = narrow(name, "cnn", decoder_use_norm=norm).train()
-    maps = maps_of(schedule_of("cnn"), (192, 256))
-    decoder(maps).square().mean().backward()
-    assert all(p.grad is not None and p.grad.any() for p in decoder.parameters())
+    # A gate of a few units may rest for one draw of the weights, and not for all.
+    resting: set[str] | None = None
+    for seed in range(4):
+        torch.manual_seed(seed)
+        decoder = narrow(name, "cnn", decoder_use_norm=norm).train()
+        decoder(maps_of(schedule_of("cnn"), (192, 256))).square().mean().backward()
+        found = {n for n, p in decoder.named_parameters() if p.grad is None or not p.grad.any()}
+        resting = found if resting is None else resting & found
+    assert not resting
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,9 @@ class SmpDecoder(Decoder):
             layer(features[level.source]) for layer, level in zip(self.neck, levels, strict=True)
         ]
         stride = list(levels)[-1].stride
-        whole = [-(-side * stride // self._unit) * self._unit for side in maps[-1].shape[-2:]]
+        unit = self._unit
+        # Not -(-side // unit): ONNX would round that towards zero.
+        whole = [(side * stride + unit - 1) // unit * unit for side in maps[-1].shape[-2:]]
         laid = [
             _laid(each, [side // level.stride for side in whole])
             for each, level in zip(maps, levels, strict=True)

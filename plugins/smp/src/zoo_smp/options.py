@@ -193,7 +193,7 @@ def checked(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     options = OPTIONS[name]
     for option, value in given.items():
         if option not in options:
-            near = get_close_matches(option, options, 1)
+            near = get_close_matches(option, options, 1, cutoff=0.75)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(options)}"
             raise InputError(f"smp/{name} has no option {option!r}; {hint}")
         if not options[option].fits(value):
