@@ -70,18 +70,28 @@ def test_every_triple_is_trained_whole(name: str, decoder: str) -> None:
     # Three of them: batch norm over two numbers gives one and minus one, whatever they are.
     pictures = torch.rand(3, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     for attention in native("attention"):
-        model = zoo.build(
-            f"{name}+{attention}@all+{decoder}",
-            num_classes_classification=5,
-            num_classes_segmentation=3,
-            seed=0,
-        )
-        outputs = model(pictures)
-        assert outputs["classification"].shape == (3, 5)
-        assert outputs["segmentation"].shape == (3, 3, *SIZE)
-        loss = sum((item * torch.randn_like(item)).sum() for item in outputs.values())
-        loss.backward()
-        assert not untrained(model), attention
+        # A layer of a few units may rest for one draw of the weights, and not for all.
+        resting: set[str] | None = None
+        for seed in range(4):
+            found = set(untrained(trained(f"{name}+{attention}@all+{decoder}", pictures, seed)))
+            resting = found if resting is None else resting & found
+            if not resting:
+                break
+        assert not resting, attention
+
+
+def trained(recipe: str, pictures: torch.Tensor, seed: int) -> nn.Module:
+    """Give a model after a backward from both of its heads."""
+    model = zoo.build(recipe, num_classes_classification=5, num_classes_segmentation=3, seed=seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():  # else what begins as the identity holds back what is behind
+                parameter.normal_(std=0.1)
+    outputs = model(pictures)
+    assert outputs["classification"].shape == (len(pictures), 5)
+    assert outputs["segmentation"].shape == (len(pictures), 3, *pictures.shape[-2:])
+    sum((item * torch.randn_like(item)).sum() for item in outputs.values()).backward()
+    return model
 
 
 @pytest.mark.parametrize(
