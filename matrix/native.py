@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 import zoo_core as zoo
 from matrix.trying import CHANNELS, SIZES, native, problem_of
+from zoo_core.shapes import on_meta
+from zoo_core.summary import summarise
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "matrix.md"
 
@@ -71,10 +73,29 @@ def page(problems: dict[Trial, str]) -> str:
             right = sum(not problems[trial] for trial in ours)
             cells.append(str(right) if right == len(ours) else f"**{right} of {len(ours)}**")
         lines.append(f"| `{backbone}` | {strides} | {' | '.join(cells)} |")
+    lines += ["", *_costs()]
     if failed:
         lines += ["", "What is refused, and why:", ""]
         lines += [f"- `{t.recipe}`, {t.channels} channels: {why}" for t, why in failed.items()]
     return "\n".join(lines) + "\n"
+
+
+def _costs() -> list[str]:
+    """Give a table of what each decoder costs."""
+    lines = [
+        "What a decoder adds to the ResNet-50's 23.5 million parameters and 8.2 GFLOP, for 21 "
+        "classes at",
+        "224×224 pixels, a multiply and an add counting as two:",
+        "",
+        "| decoder | million parameters | GFLOP |",
+        "| --- | ---: | ---: |",
+    ]
+    for decoder in native("decoder"):
+        with on_meta():
+            model = zoo.build(f"resnet50+{decoder}", num_classes_classification=0).eval()
+            cost = summarise(model, (224, 224)).stages[-1]
+        lines.append(f"| `{decoder}` | {cost.parameters / 1e6:.1f} | {cost.flops / 1e9:.1f} |")
+    return lines
 
 
 def main() -> None:
