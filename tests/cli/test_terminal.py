@@ -19,11 +19,21 @@ Zoo = Callable[..., CompletedProcess[str]]
 Terminal = Callable[..., str]
 
 BIN = Path(sys.executable).parent
-COMMANDS = ["list", "info", "plugins", "weights", "build", "predict", "push", "completion"]
+COMMANDS = [
+    "list",
+    "info",
+    "plugins",
+    "weights",
+    "build",
+    "predict",
+    "export",
+    "push",
+    "completion",
+]
 BOLD = "\x1b[1m"
 
 
-@pytest.mark.parametrize("line", ["list", "plugins", "info resnet50"])
+@pytest.mark.parametrize("line", ["list decoder", "plugins", "info resnet50"])
 def test_headers_are_bold_on_a_terminal_only(
     line: str, zoo: Zoo, zoo_on_terminal: Terminal
 ) -> None:
@@ -52,7 +62,7 @@ def test_tables_fit_a_narrow_terminal(columns: int, zoo_on_terminal: Terminal) -
     for line in lines[1:]:
         assert all(line[start - 2 : start].strip() == "" for start in starts[1:]), line
     together = re.sub(r"\s+", "", "".join(lines))
-    assert "zoo-resnet" in together
+    assert "zoo-vit" in together
 
 
 def test_a_wide_terminal_shows_what_a_pipe_gets(zoo: Zoo, zoo_on_terminal: Terminal) -> None:

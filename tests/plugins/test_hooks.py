@@ -284,7 +284,7 @@ PARK = "zoo-park,zoo-cbam"
 def test_a_source_is_counted_and_one_that_fails_is_named_and_skipped(park: Installed) -> None:
     done = park.zoo("list")
     assert done.returncode == 0
-    row = r"^park/\*  +backbone  +the park: 4 names, zoo list 'park/\*'  .* zoo-park$"
+    row = r"^park/\*  +backbone  +the park: 4 names, zoo list backbone 'park/\*'  .* zoo-park$"
     assert re.search(row, done.stdout, re.MULTILINE)
     assert "closed/" not in done.stdout
     assert done.stderr.splitlines() == [

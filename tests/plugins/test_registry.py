@@ -349,7 +349,7 @@ def test_completion_offers_models(installed: Installed, tmp_path: Path) -> None:
     cases = {
         "zoo build sm": "plain,small",
         "zoo info hea": "plain,headless",
-        "zoo build net+sm": "",
+        "zoo build net+small": "",
         "zoo list mod": "plain,model",
     }
     for words, expected in cases.items():

@@ -83,7 +83,7 @@ def export(
     Examples:
       zoo export resnet50.a1_in1k
       zoo export my-model --output my-model.pt2
-      zoo export timm/swin_tiny_patch4_window7_224+unet --fixed-size --seg-classes 4
+      zoo export timm/swin_tiny_patch4_window7_224+unet --fixed-size
     """
     path = output or Path(_name(model) + SUFFIXES[given or "onnx"])
     chosen = chosen_format(path, given)

@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-NARROWEST: Final = 11  # characters that a column keeps in a narrow terminal
+NARROWEST: Final = 9  # characters that a column keeps in a narrow terminal
 
 
 def echo_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:

@@ -76,7 +76,7 @@ def test_an_unknown_name_has_no_tags() -> None:
 def test_the_catalogue_imports_nothing_heavy() -> None:
     code = (
         "import sys, zoo_timm\n"
-        "(source,) = zoo_timm.zoo_sources()\n"
+        "source, _ = zoo_timm.zoo_sources()\n"
         "assert len(source.names()) > 1000\n"
         "assert source.tags('vit_base_patch16_clip_quickgelu_224')\n"
         "assert source.spec('resnet18').kwargs == {'model_name': 'resnet18'}\n"
@@ -87,7 +87,7 @@ def test_the_catalogue_imports_nothing_heavy() -> None:
 
 
 def test_the_source_describes_its_components() -> None:
-    (source,) = zoo_timm.zoo_sources()
+    source, _ = zoo_timm.zoo_sources()
     spec = source.spec("resnet18")
     assert (spec.kind, spec.name, spec.target) == ("backbone", "timm/resnet18", source.target)
     assert spec.options == {}

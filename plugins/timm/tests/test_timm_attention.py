@@ -285,7 +285,9 @@ def test_recipes_that_mix_up_kinds_are_refused(recipe: str, message: str) -> Non
 
 def test_an_attention_has_no_weights_though_backbones_of_its_prefix_do() -> None:
     spec = zoo.registry.attention["timm/eca"]
-    assert zoo.registry.source_of(spec) is None
+    source = zoo.registry.source_of(spec)
+    assert source is not None
+    assert (source.kind, source.weights) == ("attention", "")
     assert zoo.registry.tags_of(spec) == []
     with pytest.raises(WeightsError, match="'timm/eca' has no pretrained weights"):
         zoo.registry.find_weights("timm/eca")
