@@ -70,6 +70,14 @@ class ExportError(ZooError):
     """A model cannot be exported, or what was exported does not do what the model does."""
 
 
+class TrainingError(ZooError):
+    """Training cannot go on."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be written, or cannot be gone on from."""
+
+
 class MissingDistributionError(ZooError, ImportError):
     """A class was imported whose distribution is not installed."""
 

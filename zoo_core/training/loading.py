@@ -1,0 +1,227 @@
+"""Batches in an order that depends on seed and epoch only, shared among processes."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
+
+from zoo_core.errors import InputError
+from zoo_core.evaluation.tasks import split_batch
+from zoo_core.training.world import World
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of a batch.
+
+    Attributes:
+        images: ``[B, C, H, W]``.
+        targets: By task, as far as there are such.
+        indices: Which samples these are; empty where the loader does not say.
+        counts: Whether they count. Where a batch has fewer samples than there are processes, some
+            get one that does not, for all of them must take every step.
+    """
+
+    images: Tensor
+    targets: Mapping[str, Tensor]
+    indices: Sequence[Any]
+    counts: bool = True
+
+    def to(self, device: torch.device, memory_format: torch.memory_format) -> Batch:
+        """Give the batch on a device."""
+        images = self.images.to(device, memory_format=memory_format, non_blocking=True)
+        targets = {name: item.to(device, non_blocking=True) for name, item in self.targets.items()}
+        return Batch(images, targets, self.indices, self.counts)
+
+    def counted(self) -> Batch:
+        """Give the samples that count: all, or none."""
+        if self.counts:
+            return self
+        targets = {name: item[:0] for name, item in self.targets.items()}
+        return Batch(self.images[:0], targets, (), counts=False)
+
+
+class Batches:
+    """A loader's batches, epoch by epoch, from any batch on.
+
+    The order is a function of seed and epoch, and so is all that is random in a sample: Python's,
+    NumPy's and torch's generators are seeded for each sample from seed, epoch and index. So a run
+    goes on where it stopped, with any number of workers and processes. The loader's batch is the
+    whole one; each process gets its part.
+
+    Args:
+        loader: A ``DataLoader``, or anything that gives batches in the same order each time.
+        world: The processes that share it.
+        seed: What order and samples depend on.
+
+    Raises:
+        InputError: If the loader cannot be shared, or is sharded already.
+    """
+
+    def __init__(self, loader: Iterable[Any], world: World, seed: int) -> None:
+        self._world = world
+        self._seed = seed
+        self._loader = loader
+        self._plan: _Plan | None = None
+        sampler = getattr(loader, "sampler", None)
+        if isinstance(sampler, DistributedSampler):
+            raise InputError(
+                "the loader has a DistributedSampler; leave it out: the Trainer gives each process "
+                "its part of every batch"
+            )
+        if isinstance(loader, DataLoader) and not _is_iterable(loader) and loader.batch_sampler:
+            self._plan = _Plan()
+            self._keyed = _rebuilt(loader, self._plan)
+        elif world.size > 1:
+            raise InputError(
+                "only a DataLoader over a data set with a length can be shared by processes, not "
+                f"{type(loader).__name__}"
+                + (" over an IterableDataset" if _is_iterable(loader) else "")
+            )
+
+    def __len__(self) -> int:
+        """Give the number of batches of an epoch.
+
+        Raises:
+            TypeError: If the loader does not know it.
+        """
+        return len(self._loader)  # type: ignore[arg-type]
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Give the batches of an epoch, from number ``start`` on.
+
+        Raises:
+            InputError: If a batch is not made of pictures and targets.
+        """
+        if self._plan is None:
+            with isolated(mixed(self._seed, number)):
+                given = list(islice(self._loader, start, None)) if start else self._loader
+            for batch in given:
+                yield Batch(*split_batch(batch), ())
+            return
+        whole = self._order(number)[start:]
+        shares = [_share(batch, self._world) for batch in whole]
+        self._plan.batches = [
+            [_Key(self._seed, number, index) for index in indices] for indices, _ in shares
+        ]
+        for batch, (indices, counts) in zip(self._keyed, shares, strict=True):
+            yield Batch(*split_batch(batch), indices, counts)
+
+    def _order(self, epoch: int) -> list[list[Any]]:
+        assert isinstance(self._loader, DataLoader)
+        sampler = self._loader.batch_sampler
+        assert sampler is not None
+        inner = getattr(sampler, "sampler", None)
+        seed = mixed(self._seed, epoch)
+        with isolated(seed):
+            generators = [
+                generator
+                for item in (sampler, inner)
+                if isinstance(generator := getattr(item, "generator", None), torch.Generator)
+            ]
+            before = [generator.get_state() for generator in generators]
+            for generator in generators:
+                generator.manual_seed(seed)
+            for item in (sampler, inner):
+                set_epoch = getattr(item, "set_epoch", None)
+                if set_epoch is not None:
+                    set_epoch(epoch)
+            order = [list(batch) for batch in sampler]
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
+        return order
+
+
+def mixed(*parts: Any) -> int:
+    """Mix numbers into a seed; what they are is all that it depends on."""
+    text = "/".join(map(repr, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's generators for a while."""
+    before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    seed_generators(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.default_generator.set_state(before[2])
+
+
+def seed_generators(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, but no GPU's."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a sample is asked for by."""
+
+    seed: int
+    epoch: int
+    index: Any
+
+
+class _Plan:
+    """The batches of an epoch, as a loader's batch sampler."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[_Key]] = []
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class _Seeded(Dataset[Any]):
+    """A data set whose samples depend on their key only."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset: Final = dataset
+
+    def __getitem__(self, key: _Key) -> Any:
+        with isolated(mixed(key.seed, key.epoch, key.index)):
+            return self.dataset[key.index]
+
+
+def _rebuilt(loader: DataLoader[Any], plan: _Plan) -> DataLoader[Any]:
+    """Give a loader that is like another but for its order."""
+    return DataLoader(
+        _Seeded(loader.dataset),
+        batch_sampler=plan,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=torch.Generator(),
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )
+
+
+def _share(batch: list[Any], world: World) -> tuple[list[Any], bool]:
+    own = batch[world.rank :: world.size]
+    return (own, True) if own else (batch[:1], False)
+
+
+def _is_iterable(loader: object) -> bool:
+    return isinstance(getattr(loader, "dataset", None), IterableDataset)
