@@ -44,7 +44,7 @@ def areas(mask: Tensor) -> Tensor:
 def test_samples_have_the_promised_form(size: int | tuple[int, int]) -> None:
     height, width = (size, size) if isinstance(size, int) else size
     for sample in Scenes(4, size=size):
-        assert set(sample) == {"image", "label", "mask"}
+        assert sample.keys() == {"image", "label", "mask"}
         image, label, mask = sample["image"], sample["label"], sample["mask"]
         assert (image.dtype, label.dtype, mask.dtype) == (torch.float32, torch.int64, torch.int64)
         assert image.shape == (3, height, width)

@@ -63,6 +63,8 @@ def imported(
         "completion bash",
         "build --help",
         "predict --help",
+        "data --help",
+        "data check --help",
         "weights list --help",
     ],
 )

@@ -25,6 +25,7 @@ COMMANDS = [
     "plugins",
     "weights",
     "build",
+    "data",
     "predict",
     "export",
     "push",

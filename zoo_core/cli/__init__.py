@@ -15,6 +15,7 @@ from zoo_core import __version__
 from zoo_core.cli.build import build
 from zoo_core.cli.catalogue import info, list_command, plugins
 from zoo_core.cli.completion import completion
+from zoo_core.cli.data import data
 from zoo_core.cli.export import export
 from zoo_core.cli.predict import predict
 from zoo_core.cli.push import push
@@ -112,7 +113,18 @@ def cli(ctx: click.Context, debug: bool) -> None:
         ctx.color = False
 
 
-for _command in (list_command, info, plugins, weights, build, predict, export, push, completion):
+for _command in (
+    list_command,
+    info,
+    plugins,
+    weights,
+    build,
+    data,
+    predict,
+    export,
+    push,
+    completion,
+):
     cli.add_command(_command)
 
 

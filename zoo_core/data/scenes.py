@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from zoo_core.data.samples import Sample
 from zoo_core.errors import InputError
 from zoo_core.extras import require
 
@@ -52,7 +52,7 @@ class _Digit:
     ink: float
 
 
-class Scenes(Dataset[dict[str, Tensor]]):
+class Scenes(Dataset[Sample]):
     """Scenes of two to five handwritten digits on a photograph, with a label and a mask.
 
     The digits are scikit-learn's (8 × 8 pixels, written by 43 people), the photographs
@@ -60,7 +60,7 @@ class Scenes(Dataset[dict[str, Tensor]]):
     are different from each other, and differ in size, colour, place and slant. The label is the
     largest digit, which lies on top of the others and covers more of the mask than any of them.
 
-    A sample is a dict of
+    A sample is a :class:`Sample` of
 
     - ``"image"``, float32 ``[3, H, W]`` from 0 to 1,
     - ``"label"``, int64 ``[]``, 0 to 9,
@@ -115,7 +115,7 @@ class Scenes(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> Sample:
         """Give one scene.
 
         Raises:
@@ -136,11 +136,11 @@ class Scenes(Dataset[dict[str, Tensor]]):
         corners = _places(sides, self.size, rng)
         for digit, side, corner in reversed(list(zip(digits, sides, corners, strict=True))):
             _draw(digit, side, corner, scene, mask, rng)
-        return {
-            "image": torch.from_numpy(np.ascontiguousarray(scene.transpose(2, 0, 1))),
-            "label": torch.tensor(int(values[0])),
-            "mask": torch.from_numpy(mask),
-        }
+        return Sample(
+            image=torch.from_numpy(np.ascontiguousarray(scene.transpose(2, 0, 1))),
+            label=torch.tensor(int(values[0])),
+            mask=torch.from_numpy(mask),
+        )
 
     def _background(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Give a part of a photograph ``[H, W, 3]``."""

@@ -153,7 +153,7 @@ class MultitaskModel(nn.Module, ModelHubMixin, library_name="zoo-core", tags=["z
 
     def _forward_batch(self, batch: Mapping[str, Any]) -> Tensor | dict[str, Tensor]:
         if "image" not in batch:
-            has = ", ".join(map(repr, batch)) or "nothing"
+            has = ", ".join(map(repr, batch.keys())) or "nothing"
             raise InputError(f"the batch has no 'image', only {has}")
         label = batch.get("label") is not None
         mask = batch.get("mask") is not None
