@@ -97,6 +97,11 @@ class Batches:
         """
         return len(self._loader)  # type: ignore[arg-type]
 
+    @property
+    def pictures(self) -> int | None:
+        """How many pictures an epoch has, where the loader knows it."""
+        return None if self._plan is None else len(self._keyed.dataset)  # type: ignore[arg-type]
+
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Give the batches of an epoch, from number ``start`` on.
 
@@ -195,6 +200,9 @@ class _Seeded(Dataset[Any]):
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset: Final = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, key: _Key) -> Any:
         with isolated(mixed(key.seed, key.epoch, key.index)):

@@ -154,7 +154,7 @@ class Run:
                 if self._shows:
                     told = {task: f"{loss:.4f}" for task, loss in losses.items()}
                     bar.set_postfix(told, refresh=False)
-                    bar.update(len(window))
+                    bar.update(world.size * sum(len(batch.images) for batch in window))
                 if world.is_main:
                     trainer.callbacks.hook.step_finished(
                         trainer=trainer, step=trainer.step, losses=losses
@@ -525,19 +525,14 @@ def _numbers(metrics: Mapping[str, Any], prefix: str = "val") -> Iterator[tuple[
 
 @contextmanager
 def _bar(batches: Batches, title: str, done: int, shows: bool) -> Iterator[Any]:
+    """Show how many pictures of an epoch were seen, and how fast."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    try:
-        total: int | None = len(batches)
-    except TypeError:
-        total = None
+    total = batches.pictures
+    seen = total * done // len(batches) if total and done else 0
+    hidden = None if shows else True  # None: unless on a terminal
     with tqdm(
-        total=total,
-        initial=done,
-        desc=title,
-        unit="batch",
-        leave=False,
-        disable=None if shows else True,
+        total=total, initial=seen, desc=title, unit="img", leave=False, disable=hidden
     ) as bar:
         yield bar
 
