@@ -33,8 +33,8 @@ ARCHITECTURES: Final = {
         "resnet50-11ad3fa6.pth",
     ),
     "ViT-B/16": (
-        "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
-        "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        "vit_base.augreg_in21k_ft_in1k",
+        "vit_base_patch16_224.augreg_in21k_ft_in1k",
         "vit_b_16",
         "vit_b_16-c867db91.pth",
     ),
@@ -63,7 +63,7 @@ def programs(architecture: str) -> dict[str, str]:
     zoo, timm, torchvision, _ = ARCHITECTURES[architecture]
     ours = CHILD.format(
         imports="import zoo_core, zoo_core.compose, zoo_core.manifest_reader\n"
-        "import zoo_resnet.model, zoo_timm.model, zoo_timm.weights",
+        "import zoo_resnet.model, zoo_vit.model",
         call=f"zoo_core.build({zoo!r})",
     )
     return {
