@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from inspect import signature
 from typing import Any, Final, cast
 
 import torch
@@ -19,6 +20,11 @@ from zoo_core.training.world import World
 STRATEGIES: Final = ("ddp", "fsdp")
 _LEAST: Final = 500_000
 """Parameters of a block that is worth a shard of its own."""
+_SYNC_BUFFERS: Final = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"  # its older name
+)
 
 
 class Replica:
@@ -55,7 +61,7 @@ class Replica:
         if world.size > 1 and not self._is_sharded:
             trained = any(parameter.requires_grad for parameter in self.model.parameters())
             if trained:
-                self._ddp = DistributedDataParallel(inner, broadcast_buffers=False)
+                self._ddp = DistributedDataParallel(inner, **{_SYNC_BUFFERS: False})
         self.call: nn.Module = self._ddp or inner
 
     def accumulating(self) -> AbstractContextManager[None]:
@@ -81,6 +87,9 @@ class Replica:
             state = {name: whole(tensor) for name, tensor in self.model.state_dict().items()}
             self._original.load_state_dict(state)
         self._undo.close()
+        # What wraps it holds the group of processes, which must end before the interpreter does.
+        self._ddp = None
+        self.model = self.call = self._original
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,14 @@ def join(device: torch.device | str | None = None) -> World:
         return World(0, 1, chosen)
     if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Its threads must end before the interpreter does: one that still drops a tensor then
+        # aborts the process.
+        atexit.register(_leave)
     if not dist.is_initialized():
         return World(0, 1, chosen)
     return World(dist.get_rank(), dist.get_world_size(), chosen)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
