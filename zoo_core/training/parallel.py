@@ -61,7 +61,8 @@ class Replica:
         if world.size > 1 and not self._is_sharded:
             trained = any(parameter.requires_grad for parameter in self.model.parameters())
             if trained:
-                self._ddp = DistributedDataParallel(inner, **{_SYNC_BUFFERS: False})
+                options: dict[str, Any] = {_SYNC_BUFFERS: False}
+                self._ddp = DistributedDataParallel(inner, **options)
         self.call: nn.Module = self._ddp or inner
 
     def accumulating(self) -> AbstractContextManager[None]:
