@@ -16,9 +16,11 @@ from zoo_core.cli.build import build
 from zoo_core.cli.catalogue import info, list_command, plugins
 from zoo_core.cli.completion import completion
 from zoo_core.cli.data import data
+from zoo_core.cli.evaluate import evaluate
 from zoo_core.cli.export import export
 from zoo_core.cli.predict import predict
 from zoo_core.cli.push import push
+from zoo_core.cli.train import train
 from zoo_core.cli.weights import weights
 from zoo_core.errors import PluginError, PluginWarning, ZooError, ZooWarning
 
@@ -120,6 +122,8 @@ for _command in (
     weights,
     build,
     data,
+    train,
+    evaluate,
     predict,
     export,
     push,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from multiprocessing import get_context
 from signal import SIG_IGN, SIGINT, signal
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
 from zoo_core.data.errors import DataError
 from zoo_core.data.masks import Mask, Rules, check_sizes, read_mask
 from zoo_core.data.reading import opened, orientation, to_channels, upright
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _FEW: Final = 300
 """Pictures that are looked at sooner than other processes start."""
@@ -54,14 +57,30 @@ class Facts:
 
 def examine_all(jobs: Sequence[Job], rules: Rules, workers: int) -> Iterator[Facts]:
     """Look at pictures in several processes; facts come in the jobs' order."""
-    look = partial(examine, rules=rules)
-    if workers < 2 or len(jobs) < _FEW:
-        yield from map(look, jobs)
+    yield from _in_processes(partial(examine, rules=rules), jobs, workers)
+
+
+def count_pixels(masks: Sequence[str], workers: int) -> Iterator[dict[int, int]]:
+    """Count the pixels of each number in masks, in several processes.
+
+    Raises:
+        DataError: If one cannot be read.
+    """
+    yield from _in_processes(_pixels, masks, workers)
+
+
+def _in_processes(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+    if workers < 2 or len(items) < _FEW:
+        yield from map(function, items)
         return
     # Forked processes would inherit the locks of the threads that a library may have started.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, signal, (SIGINT, SIG_IGN)) as pool:
-        yield from pool.map(look, jobs, chunksize=_CHUNK)
+        yield from pool.map(function, items, chunksize=_CHUNK)
+
+
+def _pixels(mask: str) -> dict[int, int]:
+    return _counted(read_mask(mask))
 
 
 def examine(job: Job, rules: Rules) -> Facts:
