@@ -31,7 +31,8 @@ refresh = load_refresh()
 
 
 def without_times(text: str) -> str:
-    """Blank out what differs from run to run: times and rounding errors."""
+    """Blank out what differs from run to run or machine to machine: times, rounding, losses."""
+    text = re.sub(r"(?m)^( +\d+/\d+) [ .\d]+$", r"\1 …", text)
     return re.sub(r" *\b\d+\.\d\d s\b| +\d+\.\d(?=  )| +\d\.\de[+-]\d\d", " …", text)
 
 
