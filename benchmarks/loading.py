@@ -104,7 +104,9 @@ def prepare(home: Path, environment: dict[str, str]) -> None:
 
 def measure(home: Path, rounds: int) -> dict[str, dict[str, list[dict[str, float]]]]:
     """Run all programs in turn, several times."""
-    environment = os.environ | {
+    # The zoo's bytecode is written, as it is where a wheel is installed, and as the peers have it.
+    kept = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
+    environment = kept | {
         "HF_HOME": str(home / "huggingface"),
         "TORCH_HOME": str(home / "torch"),
         "XDG_CONFIG_HOME": str(home / "config"),

@@ -5,11 +5,25 @@ A message is one line that names what was given, where, and what would be right.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_IN_WORKER: Final = re.compile(
+    r"Caught \w+ in DataLoader worker process \d+\.\n.*\n[\w.]+: ([^\n]+)\n*", re.DOTALL
+)
+
 
 class ZooError(Exception):
     """Base of the zoo's errors; ``exit_code`` is what the command line exits with."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        # What a loader's worker raised comes as its whole traceback, which becomes a note.
+        found = _IN_WORKER.fullmatch(str(args[0])) if args else None
+        super().__init__(*args if found is None else (found[1],))
+        if found is not None:
+            self.add_note(found[0])
 
     def __str__(self) -> str:
         # KeyError, a base of one subclass, would print the message's repr.

@@ -360,3 +360,25 @@ def test_scenes_and_digits_are_written_only_into_empty_folders(
     assert failed.output == (
         f"Error: {tmp_path / 's'} is there already; give a new or an empty folder\n"
     )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_picture_is_one_line(workers: int, tmp_path: Path, invoke: Invoke) -> None:
+    list(write_digits(tmp_path / "digits"))
+    broken = tmp_path / "digits" / "val" / "3" / "004.png"
+    broken.write_text("no picture")
+    failed = invoke(
+        "train", "timm/test_resnet", "--data", tmp_path / "digits" / "val", "--out",
+        tmp_path / "run", "--workers", workers, "--epochs", 1, "--val-share", 0, code=1,
+    )  # fmt: skip
+    assert failed.output.splitlines()[-1] == (
+        f"Error: {broken}: it is no picture that can be read; save it as one of BMP, GIF, JPEG, "
+        f"PNG, PPM, TIFF or WEBP, or remove it"
+    )
+
+
+def test_a_device_that_is_none_is_refused(scenes: Path, tmp_path: Path, invoke: Invoke) -> None:
+    failed = invoke(
+        "train", RECIPE, "--data", scenes, "--device", "tpu", "--out", tmp_path / "run", code=1
+    )
+    assert failed.output == "Error: there is no device 'tpu'; write cpu, cuda or cuda:1\n"

@@ -15,8 +15,10 @@ class DataError(InputError):
     """
 
     def __init__(self, file: object, problem: str = "", mend: str = "") -> None:
-        # A loader's worker hands an error on as one text.
         super().__init__(f"{file}: {problem}; {mend}" if problem else str(file))
+        if not problem:  # a loader's worker hands an error on as one text
+            file, _, told = str(self).partition(": ")
+            problem, _, mend = told.partition("; ")
         self.file = str(file)
         self.problem = problem
         self.mend = mend

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 8
 _QUALITY: Final = {"classification": "accuracy", "segmentation": "mean_iou"}
+_TITLES: Final = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,9 +96,9 @@ def draw_curves(history: Mapping[str, Any], validated: Sequence[int], path: Path
     tasks = metrics if set(metrics) <= set(_QUALITY) else {_only_task(metrics): metrics}
     for task, found in tasks.items():
         name = _QUALITY[task]
-        quality.plot(validated, found[name], label=f"{task}: {name.replace('_', ' ')}")
+        quality.plot(validated, found[name], label=f"{task}: {_TITLES[name]}")
     if tasks and validated:
-        quality.legend(frameon=False, loc="lower right")
+        quality.legend(frameon=False)
     quality.set_ylim(0, 1)
     rate.plot(epochs, history["learning_rate"], color="tab:gray")
     rate.set_ylim(bottom=0)

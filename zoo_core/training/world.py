@@ -86,7 +86,10 @@ def join(device: torch.device | str | None = None) -> World:
     Raises:
         InputError: If there is no such device.
     """
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"there is no device {device!r}; write cpu, cuda or cuda:1") from error
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise InputError("device='cuda', but torch finds no GPU; device='cpu' runs anywhere")
