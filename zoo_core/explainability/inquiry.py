@@ -1,0 +1,436 @@
+"""One model, one batch, one target: what running the model shows, shared by all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo_core.errors import InputError
+from zoo_core.explainability.chunks import in_chunks, pictures_at_once
+from zoo_core.explainability.layers import Layer, LayerFinder
+from zoo_core.explainability.outputs import check_task, run_heads
+from zoo_core.explainability.recording import recording, tensor_of, with_tensor
+from zoo_core.explainability.results import Facts, NotApplicableError
+from zoo_core.explainability.targets import (
+    Classes,
+    Region,
+    Target,
+    check_classes,
+    check_region,
+    joined,
+    region_of,
+    resolve,
+    warn_of_empty,
+)
+
+
+@dataclass
+class _Plan:
+    """A layer, and whether the gradient there is needed beside the activation."""
+
+    layer: Layer
+    gradient: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Observed:
+    """What one run of some pictures shows; activations and gradients are maps."""
+
+    task: str
+    logits: Tensor
+    target: Target
+    activations: dict[nn.Module, Tensor]
+    gradients: dict[nn.Module, Tensor | None]
+    input_gradient: Tensor | None
+
+
+class Inquiry:
+    """A question put to a model: what in these pictures speaks for these classes?
+
+    Explainers say first what they will need, by :meth:`plan_layer` and
+    :meth:`plan_input_gradient`. The first answer that is read runs the model, once forward and
+    once backward, for all that was planned; what was not planned costs a further run. All of it
+    happens within :func:`zoo_core.explainability.running.explaining`.
+
+    Args:
+        model: The model, unwrapped.
+        inputs: Pictures ``[B, C, H, W]``; they are not changed.
+        target_class: One class, one for each picture, or ``None`` for the predicted ones.
+        task: ``classification`` or ``segmentation``; ``None`` is found from the output.
+        region: Whose pixels' scores are summed in segmentation; see
+            :func:`zoo_core.explainability.targets.resolve`.
+        finder: Finds layers, and remembers those that it found before.
+
+    Attributes:
+        model: The model.
+        inputs: The pictures, without a graph, at least float32.
+        dtype: The dtype that they were given in.
+        given_classes: The classes that were given, ``[B]``, or ``None``.
+        one_class: The class, if one was given for all pictures.
+
+    Raises:
+        InputError: If an argument cannot be.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        target_class: Classes = None,
+        *,
+        task: str | None = None,
+        region: Region = None,
+        finder: LayerFinder | None = None,
+    ) -> None:
+        _check_pictures(inputs)
+        check_task(task)
+        with torch.inference_mode(False):
+            given = inputs.clone() if inputs.is_inference() else inputs.detach()
+        self.inputs, self.dtype = _precise(given), inputs.dtype
+        self.model = model
+        self.given_classes = check_classes(target_class, len(inputs))
+        self.one_class: int | None = None
+        row = isinstance(target_class, Sequence) or bool(getattr(target_class, "ndim", 0))
+        if self.given_classes is not None and not row:
+            self.one_class = int(self.given_classes[0])
+        self._task = task
+        self._region = check_region(region, len(inputs), self.size)
+        self._finder = finder or LayerFinder()
+        self._layers: dict[nn.Module | str | None, Layer] = {}
+        self._planned: dict[nn.Module, _Plan] = {}
+        self._input_planned = False
+        self._observed: _Observed | None = None
+        kind = inputs.device.type
+        self._autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.inputs.shape[-2], self.inputs.shape[-1]
+
+    # What is needed.
+
+    def plan_layer(
+        self, target_layer: nn.Module | str | None = None, *, gradient: bool = True
+    ) -> Layer:
+        """Say that a layer's activation, and the score's gradient there, will be needed.
+
+        Args:
+            target_layer: The layer, its dotted name, or ``None`` for the one that suits.
+            gradient: Whether the gradient will be.
+
+        Raises:
+            InputError: If there is no such layer.
+            NotApplicableError: If no layer, or not this one, gives a map of the picture.
+        """
+        if target_layer not in self._layers:
+            picture = self.inputs[:1]
+            self._layers[target_layer] = self._finder.find(
+                self.model,
+                target_layer,
+                picture,
+                self._task,
+                lambda: self._run(picture.clone().requires_grad_()),
+            )
+        layer = self._layers[target_layer]
+        self._planned.setdefault(layer.module, _Plan(layer, False)).gradient |= gradient
+        return layer
+
+    def plan_input_gradient(self) -> None:
+        """Say that the score's gradient at the pictures will be needed."""
+        self._input_planned = True
+
+    # What the model shows.
+
+    @property
+    def task(self) -> str:
+        """The task that is explained."""
+        return self._answer().task
+
+    @property
+    def logits(self) -> Tensor:
+        """The logits of the task, ``[B, classes]`` or ``[B, classes, h, w]``."""
+        return self._answer().logits
+
+    @property
+    def target(self) -> Target:
+        """What is explained."""
+        return self._answer().target
+
+    @property
+    def was_run(self) -> bool:
+        """Whether the model was run, so that task and target are known."""
+        return self._observed is not None
+
+    @property
+    def empty(self) -> Tensor | None:
+        """Which pictures, ``[B]``, have nothing to explain; ``None`` if that is not known."""
+        return None if self._observed is None else self._observed.target.empty
+
+    def activation(self, layer: Layer) -> Tensor:
+        """Give a layer's activation as a map ``[B, C, h, w]``, at least float32."""
+        if layer.module not in self._answer().activations:
+            self._planned[layer.module] = _Plan(layer, False)
+            self._observed = None
+        return self._answer().activations[layer.module]
+
+    def gradient(self, layer: Layer) -> Tensor:
+        """Give the gradient of the score at a layer, ``[B, C, h, w]``, at least float32.
+
+        Raises:
+            NotApplicableError: If the score does not depend on the layer.
+        """
+        if layer.module not in self._answer().gradients:
+            self._planned[layer.module] = _Plan(layer, True)
+            self._observed = None
+        gradient = self._answer().gradients[layer.module]
+        if gradient is None:
+            raise NotApplicableError(
+                f"the score for {self.task} does not depend on layer {layer.name!r}"
+            )
+        return gradient
+
+    @property
+    def input_gradient(self) -> Tensor:
+        """The gradient of the score at the pictures, ``[B, C, H, W]``, at least float32.
+
+        Raises:
+            NotApplicableError: If there is none.
+        """
+        if not self._input_planned:
+            self._input_planned = True
+            self._observed = None
+        gradient = self._answer().input_gradient
+        if gradient is None:
+            raise NotApplicableError(
+                f"the score for {self.task} has no gradient at the pictures; the model cuts it off"
+            )
+        return gradient
+
+    # Further runs, of other pictures than the given ones.
+
+    @torch.no_grad()
+    def scores(self, pictures: Tensor, rows: Tensor, *, probability: bool = False) -> Tensor:
+        """Give the scores ``[N]`` of changed pictures.
+
+        Args:
+            pictures: ``[N, C, H, W]``.
+            rows: ``[N]``, the given picture that each comes from, whose target it has.
+            probability: Give the class's probability instead.
+        """
+        target = self.target
+        _, logits = self._run(pictures)
+        return (target.probability if probability else target.score)(logits, rows)
+
+    def gradients(self, pictures: Tensor, rows: Tensor) -> Tensor:
+        """Give the gradients ``[N, C, H, W]`` of the scores at changed pictures.
+
+        Args:
+            pictures: ``[N, C, H, W]``.
+            rows: ``[N]``, the given picture that each comes from, whose target it has.
+
+        Raises:
+            NotApplicableError: If there are none.
+        """
+        target = self.target
+        leaf = pictures.detach().clone().requires_grad_()
+        _, logits = self._run(leaf)
+        score = target.score(logits, rows)
+        gradient = torch.autograd.grad(score.sum(), leaf)[0] if score.requires_grad else None
+        if gradient is None:
+            raise NotApplicableError(
+                f"the score for {target.task} has no gradient at the pictures; the model cuts it "
+                f"off"
+            )
+        return _precise(gradient)
+
+    @torch.no_grad()
+    def scores_from(self, layer: Layer, row: int, places: Tensor) -> Tensor:
+        """Give the scores ``[N]`` of one picture for other activations of a layer.
+
+        What stands before the layer is run once, if the model takes it that what follows has
+        another batch, and otherwise for each.
+
+        Args:
+            layer: The layer.
+            row: The picture.
+            places: ``[N, C, h, w]``, as :meth:`activation` gives them.
+        """
+        picture, rows = self.inputs[row : row + 1], torch.full((len(places),), row)
+
+        def swapped(_: nn.Module, output: Any) -> Any:
+            tensor = tensor_of(output)
+            assert tensor is not None
+            new = layer.layout.put_map(tensor, places.to(tensor.dtype))
+            return with_tensor(output, tensor, new)
+
+        target = self.target
+        with recording({layer.module: swapped}):
+            for copies in (1, len(places)):
+                try:
+                    _, logits = self._run(picture.expand(copies, -1, -1, -1), len(places))
+                    return target.score(logits, rows.to(logits.device))
+                except (RuntimeError, InputError):
+                    if copies == len(places):
+                        raise
+        raise AssertionError("unreachable")
+
+    # What is told of it.
+
+    def facts(self, layer: Layer | None = None, **details: Any) -> Facts:
+        """Give what is explained, as far as the model was asked."""
+        name = None if layer is None else layer.name
+        if self._observed is None:
+            return Facts(target_layer=name, details=details)
+        target = self.target
+        return Facts(
+            task=target.task,
+            target_class=target.classes.cpu(),
+            predicted=target.predicted,
+            region=target.region_name,
+            target_layer=name,
+            details=details,
+        )
+
+    # How the model is run.
+
+    def run(self, pictures: Tensor) -> Any:
+        """Run the model as the caller would, and give all that it gives.
+
+        It is run under the caller's autocast, and for pictures of the model's own dtype.
+        """
+        fed, calling = self._as_called(pictures)
+        with calling:
+            return self.model(fed)
+
+    def _run(self, pictures: Tensor, batch: int | None = None) -> tuple[str, Tensor]:
+        """Run the model as far as the task needs it, and give the task and its logits."""
+        fed, calling = self._as_called(pictures)
+        with calling:
+            return run_heads(self.model, fed, self._task, batch)
+
+    def _as_called(self, pictures: Tensor) -> tuple[Tensor, torch.autocast]:
+        enabled, dtype = self._autocast
+        # A model may write into its input.
+        fed = pictures.to(self._dtype) if self._dtype != pictures.dtype else pictures.clone()
+        # The cache would outlive this run, and give the caller's next one casts without a graph.
+        return fed, torch.autocast(pictures.device.type, dtype, enabled, cache_enabled=False)
+
+    @cached_property
+    def _dtype(self) -> torch.dtype:
+        """The dtype of the model's pictures: that of all its parameters, or else the caller's."""
+        dtypes = {p.dtype for p in self.model.parameters() if p.is_floating_point()}
+        return dtypes.pop() if len(dtypes) == 1 and not self._autocast[0] else self.dtype
+
+    def _answer(self) -> _Observed:
+        if self._observed is None:
+            size = pictures_at_once(self.inputs, graph=self._input_planned)
+            parts = [part for _, part in in_chunks(len(self.inputs), size, self._observe)]
+            self._observed = _joined(parts)
+            warn_of_empty(self._observed.target)
+        return self._observed
+
+    def _observe(self, rows: slice) -> _Observed:
+        observed = self._observe_from(rows, self._input_planned)
+        if None in observed.gradients.values() and not self._input_planned:
+            # A model that turns gradients off for a part of itself turns off ours with them.
+            observed = self._observe_from(rows, True)
+        return observed
+
+    def _observe_from(self, rows: slice, from_input: bool) -> _Observed:
+        """Run some pictures, with a graph from the input, or from the first planned layer, on."""
+        kept: dict[nn.Module, Tensor] = {}
+        pictures = self.inputs[rows].clone().requires_grad_(from_input)
+        with self._keeping(kept), torch.set_grad_enabled(from_input):
+            task, logits = self._run(pictures)
+        classes = None if self.given_classes is None else self.given_classes[rows]
+        target = resolve(task, logits, classes, region_of(self._region, rows), self.size)
+        score = target.score(logits).sum()
+        leaves = [kept[module] for module, plan in self._planned.items() if plan.gradient]
+        leaves += [pictures] if self._input_planned else []
+        found: list[Tensor | None] = [None] * len(leaves)
+        if leaves and score.requires_grad:
+            found = list(torch.autograd.grad(score, leaves, allow_unused=True))
+        gradients = dict(zip(map(id, leaves), found, strict=True))
+
+        def as_map(module: nn.Module, tensor: Tensor) -> Tensor:
+            return _precise(self._planned[module].layer.layout.to_map(tensor.detach()))
+
+        at_pictures = gradients.get(id(pictures))
+        at_layers = {m: gradients[id(kept[m])] for m, p in self._planned.items() if p.gradient}
+        return _Observed(
+            task=task,
+            logits=logits.detach(),
+            target=target,
+            activations={module: as_map(module, tensor) for module, tensor in kept.items()},
+            gradients={
+                module: None if gradient is None else as_map(module, gradient)
+                for module, gradient in at_layers.items()
+            },
+            input_gradient=None if at_pictures is None else _precise(at_pictures),
+        )
+
+    @contextmanager
+    def _keeping(self, kept: dict[nn.Module, Tensor]) -> Iterator[None]:
+        """Keep what the planned layers give, and begin a graph at the first where there is none."""
+
+        def keep(module: nn.Module, output: Any) -> Any:
+            tensor = tensor_of(output)
+            assert tensor is not None
+            if not self._planned[module].gradient:
+                kept[module] = tensor.detach().clone()
+                return None
+            torch.set_grad_enabled(True)
+            kept[module] = tensor.clone()
+            if not kept[module].requires_grad:
+                kept[module].requires_grad_()
+            # The next layer may work in place: it gets another copy.
+            return with_tensor(output, tensor, kept[module].clone())
+
+        with recording(dict.fromkeys(self._planned, keep)):
+            yield
+
+
+def _joined(parts: list[_Observed]) -> _Observed:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+
+    def together(tensors: list[Tensor | None]) -> Tensor | None:
+        present = [tensor for tensor in tensors if tensor is not None]
+        return torch.cat(present) if len(present) == len(parts) else None
+
+    return _Observed(
+        task=first.task,
+        logits=torch.cat([part.logits for part in parts]),
+        target=joined([part.target for part in parts]),
+        activations={
+            module: torch.cat([part.activations[module] for part in parts])
+            for module in first.activations
+        },
+        gradients={
+            module: together([part.gradients[module] for part in parts])
+            for module in first.gradients
+        },
+        input_gradient=together([part.input_gradient for part in parts]),
+    )
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _check_pictures(inputs: object) -> None:
+    if not isinstance(inputs, Tensor):
+        raise InputError(f"inputs must be pictures [B, C, H, W], not {type(inputs).__name__}")
+    if inputs.ndim != 4 or 0 in inputs.shape or not inputs.is_floating_point():
+        raise InputError(
+            f"inputs must be pictures [B, C, H, W] of floating point, not {list(inputs.shape)} of "
+            f"{inputs.dtype}"
+        )
