@@ -1,7 +1,8 @@
-"""Training killed at random moments, in the middle of saving too, and gone on with.
+"""Training killed at random moments, half of them aimed at saves, and gone on with.
 
 Each trial kills a run with SIGKILL, reads every checkpoint that is left, resumes, and compares the
-final weights with those of a run that nobody killed.
+final weights with those of a run that nobody killed. Every other kill waits for the folder that a
+save writes to, and then a random time of up to 30 ms.
 
 Run ``python -m benchmarks.kills [TRIALS]``.
 """
@@ -27,7 +28,10 @@ from zoo_core.training import Checkpoints, Trainer
 from zoo_core.training.checkpoints import read_checkpoint
 
 TRIALS: Final = 25
+STEPS: Final = 30
 FINAL: Final = "final.safetensors"
+AIM: Final = 0.03
+"""Seconds after a save has begun within which it is aimed at."""
 
 
 def train(folder: Path) -> None:
@@ -40,7 +44,7 @@ def train(folder: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     keeper = Checkpoints(folder / "checkpoints", every_steps=1)
     trainer = Trainer(
-        model, None, optimizer, max_epochs=3, seed=0, device="cpu", checkpoints=keeper,
+        model, None, optimizer, max_epochs=STEPS // 10, seed=0, device="cpu", checkpoints=keeper,
         progress=False,
     )  # fmt: skip
     data = DataLoader(Scenes(80, size=32), 8, shuffle=True, collate_fn=_labelled)
@@ -58,18 +62,20 @@ def main(trials: int) -> None:
     moments = random.Random(0)
     with TemporaryDirectory() as place:
         whole = Path(place, "whole")
-        duration = _finished(whole)
+        a_step = _finished(whole) / STEPS
         expected = load_file(whole / FINAL)
-        print("| kill | after, s | checkpoints left | torn | in a save | resumed at | same end |")
-        print("| ---: | ---: | ---: | ---: | --- | ---: | --- |")
-        good = 0
+        print("| kill | aimed | checkpoints left | torn | in a save | resumed at | end |")
+        print("| ---: | --- | ---: | ---: | --- | ---: | --- |")
+        good = hits = whole_ones = 0
         for trial in range(1, trials + 1):
             folder = Path(place, str(trial))
             process = _started(folder)
-            while not Checkpoints(folder / "checkpoints").paths() and process.poll() is None:
-                time.sleep(0.001)
-            wait = moments.random() * duration
-            time.sleep(wait)
+            is_aimed = trial % 2 == 0
+            _wait_for(process, folder, f"step-{moments.randint(1, STEPS - 3):09d}")
+            if is_aimed:
+                # Not for what is being deleted, with which a save ends.
+                _wait_for(process, folder, ".writing-step-*")
+            time.sleep(moments.random() * (AIM if is_aimed else a_step))
             process.kill()
             process.wait()
             left = Checkpoints(folder / "checkpoints").paths()
@@ -79,12 +85,18 @@ def main(trials: int) -> None:
             found = load_file(folder / FINAL)
             is_same = all(torch.equal(value, found[name]) for name, value in expected.items())
             good += is_same and not torn
+            hits += saving
+            whole_ones += len(left) - torn
             print(
-                f"| {trial} | {wait:.2f} | {len(left)} | {torn} | {'yes' if saving else 'no'} | "
-                f"{int(left[-1].name[5:])} | {'yes' if is_same else 'NO'} |",
+                f"| {trial} | {'yes' if is_aimed else 'no'} | {len(left)} | {torn} | "
+                f"{'yes' if saving else 'no'} | {int(left[-1].name[5:])} | "
+                f"{'same' if is_same else 'OTHER'} |",
                 flush=True,
             )
-        print(f"\n{good} of {trials} resumed to the same weights, bit for bit")
+        print(
+            f"\n{hits} of {trials} kills fell into a save; {whole_ones} checkpoints were left "
+            f"whole; {good} runs resumed to the same weights, bit for bit, with none torn"
+        )
 
 
 def _started(folder: Path) -> subprocess.Popen[bytes]:
@@ -94,12 +106,19 @@ def _started(folder: Path) -> subprocess.Popen[bytes]:
 def _finished(folder: Path) -> float:
     """Let a run end, and tell how long it took after its first checkpoint."""
     process = _started(folder)
-    while not Checkpoints(folder / "checkpoints").paths():
-        time.sleep(0.001)
+    _wait_for(process, folder, "step-*")
     start = time.monotonic()
     if process.wait():
         raise SystemExit("a run failed")
     return time.monotonic() - start
+
+
+def _wait_for(process: subprocess.Popen[bytes], folder: Path, name: str) -> None:
+    """Wait until a run's folder of checkpoints has something of this name."""
+    while not any((folder / "checkpoints").glob(name)):
+        if process.poll() is not None:
+            raise SystemExit("a run ended before it was killed")
+        time.sleep(0.0005)
 
 
 def _is_torn(path: Path) -> bool:

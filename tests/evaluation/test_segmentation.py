@@ -14,6 +14,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchmetrics.functional.segmentation import dice_score
 
+from zoo_core.errors import InputError
 from zoo_core.evaluation import SegmentationMetrics, segmentation
 
 TIGHT = {"rel": 1e-13, "abs": 1e-13}
@@ -108,6 +109,21 @@ def test_a_class_that_is_ignored_is_absent_as_in_torchmetrics() -> None:
     assert scores["mean_iou"] == pytest.approx(float(macro), rel=0, abs=1e-6)
 
 
+def test_every_class_counts_where_none_is_ignored() -> None:
+    """255 too, of 256 classes."""
+    logits, masks = drawn(4, (2, 32, 48), 256, 0.2)
+    metrics = SegmentationMetrics(256, ignore_index=None)
+    metrics.update(logits, masks)
+    scores = metrics.compute()
+    assert scores["pixels"] == masks.numel()
+    assert metrics.per_class()["support"][255] == int((masks == 255).sum()) > 0
+    macro = multiclass_jaccard_index(logits, masks, 256, average="macro")
+    assert scores["mean_iou"] == pytest.approx(float(macro), rel=0, abs=1e-6)
+    few = SegmentationMetrics(21, ignore_index=None)
+    with pytest.raises(InputError, match="from 0 to 20, not 255; ignore_index is None"):
+        few.update(logits[:, :21], masks.clamp(max=20).where(masks < 255, 255))
+
+
 def test_absent_classes_are_nan_and_left_out_of_means() -> None:
     metrics = SegmentationMetrics(4)
     metrics.update(torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 0, 0, 255]]]))
@@ -138,6 +154,21 @@ def test_nothing_scored_is_nan() -> None:
     assert (scores["pixels"], scores["non_finite"]) == (0, 0)
     assert math.isnan(scores["mean_iou"])
     assert math.isnan(scores["pixel_accuracy"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("classes", [2, 21, 255, 256, 300])
+def test_the_lowest_of_equal_classes_is_predicted_as_max_does(
+    classes: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits = torch.randint(0, classes, (2, classes, 9, 7), generator=generator).to(dtype)
+    masks = torch.randint(0, classes, (2, 9, 7), generator=generator)
+    found = SegmentationMetrics(classes, ignore_index=None)
+    found.update(logits, masks)
+    wanted = SegmentationMetrics(classes, ignore_index=None)
+    wanted.update(logits.max(1).indices, masks)
+    assert torch.equal(found.confusion_matrix, wanted.confusion_matrix)
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 1000])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +293,64 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot be written to .*: Not a directory"):
         train(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs Linux")
+def test_a_place_that_nobody_can_write_to_is_refused_at_the_start() -> None:
+    """Not even root makes a folder in the kernel's own tree."""
+    trainer = trainer_of(Path("/sys/zoo"))
+    with pytest.raises(CheckpointError, match=r"^checkpoints cannot be written to /sys/zoo: \w"):
+        trainer.train(loader())
+    assert trainer.step == 0
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write to a folder: no user by its mode, not even root by its attribute."""
+    if os.geteuid() != 0:
+        before = folder.stat().st_mode
+        lock, unlock = partial(folder.chmod, 0o555), partial(folder.chmod, before)
+    else:
+        tool = shutil.which("chattr") or pytest.skip("root writes anywhere; there is no chattr")
+        change = partial(subprocess.run, capture_output=True, check=True)
+        lock, unlock = (partial(change, [tool, sign, folder]) for sign in ("+i", "-i"))
+    try:
+        lock()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"root writes anywhere; {error.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        unlock()
+
+
+def test_a_read_only_folder_is_refused_at_the_start(tmp_path: Path) -> None:
+    with read_only(tmp_path), pytest.raises(CheckpointError, match=r"cannot be written to .*: \w"):
+        train(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_read_only_folder_keeps_the_checkpoints_that_are_there(
+    whole: Trainer, tmp_path: Path
+) -> None:
+    """It becomes so in the middle of the run, which goes on when it may."""
+    with ExitStack() as locked:
+
+        class Lock:
+            @hookimpl
+            def step_finished(self, step: int) -> None:
+                if step == 8:
+                    locked.enter_context(read_only(tmp_path))
+
+        with pytest.raises(CheckpointError) as failed:
+            train(tmp_path, callbacks=[Lock()])
+        with pytest.raises(CheckpointError, match="checkpoints cannot be written to"):
+            train(tmp_path, resume=True)
+    kept = [tmp_path / f"step-{step:09d}" for step in (5, 6, 7)]
+    told = rf"checkpoint {tmp_path}/step-000000008 cannot be written: \w.*; the last good one is "
+    assert re.fullmatch(told + str(kept[-1]), str(failed.value))
+    assert sorted(tmp_path.iterdir()) == kept
+    same(train(tmp_path, resume=True), whole)
 
 
 @pytest.mark.parametrize("option", ["every_epochs", "every_steps", "keep_last"])

@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from zoo_core.evaluation.metrics import Metrics, check_whole
+from zoo_core.evaluation.metrics import Metrics, all_finite, check_whole
 from zoo_core.evaluation.shares import ratio
 
 _SHIFT: Final = 36
@@ -64,7 +64,7 @@ class ClassificationMetrics(Metrics):
             self._count(predictions, targets)
             return
         highest, predicted = predictions.max(1)
-        finite = highest.isfinite() & predictions.amin(1).isfinite()
+        finite = all_finite(predictions.amin(1), highest)
         scored = self._count(predicted, targets, finite)
         self._rank(predictions, targets.long().masked_fill(~scored, 0), scored)
         self._calibrate(predictions, predicted == targets, scored)

@@ -92,7 +92,8 @@ class Metrics(ABC):
                 f"there is no confusion matrix of {self.num_classes:,} classes, only up to "
                 f"{LARGEST_MATRIX:,}"
             )
-        return self._counted()["cells"][:-1].view(self.num_classes, self.num_classes)
+        cells = self._counted()["cells"][:-1].clone()
+        return cells.view(self.num_classes, self.num_classes)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings()[1].items())
@@ -139,11 +140,14 @@ class Metrics(ABC):
         ignored = None if self.ignore_index is None else targets == self.ignore_index
         if ignored is not None:
             targets, predicted = (t.masked_fill(ignored, 0) for t in (targets, predicted))
-        ends = [-targets.amin(), targets.amax(), -predicted.amin(), predicted.amax()]
-        self._own.raise_bounds(torch.stack(ends))
+        (low, high), (lowest, highest) = targets.aminmax(), predicted.aminmax()
+        self._own.raise_bounds(torch.stack([-low, high, -lowest, highest]))
         if predicted.device.type == "cpu":
             self._check_values(self._own)
-        scored = (targets >= 0) & (targets < classes) & (predicted >= 0) & (predicted < classes)
+            scored = torch.ones_like(targets, dtype=torch.bool)
+        else:  # which does not wait to hear whether all are classes
+            scored = (targets >= 0) & (targets < classes)
+            scored &= (predicted >= 0) & (predicted < classes)
         if ignored is not None:
             scored &= ~ignored
         if finite is not None:
@@ -178,7 +182,7 @@ class Metrics(ABC):
         Raises:
             InputError: If predictions or targets were no classes.
         """
-        tally = self._total or self._own.copy()
+        tally = self._total or self._own.on_cpu()
         self._check_values(tally)
         return tally
 
@@ -200,6 +204,11 @@ def check_whole(name: str, value: object, *, least: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"{name} must be a whole number from {least}, not {value!r}")
+
+
+def all_finite(lowest: Tensor, highest: Tensor) -> Tensor:
+    """Tell where what has these bounds is finite; a bound is NaN where anything is."""
+    return (lowest > -torch.inf) & (highest < torch.inf)
 
 
 def _is_whole(values: Tensor) -> bool:

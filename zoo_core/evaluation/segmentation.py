@@ -7,10 +7,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from zoo_core.evaluation.metrics import Metrics
+from zoo_core.evaluation.metrics import Metrics, all_finite
 
-_AT_ONCE: Final = 2**22
-"""Pixels, in whole pictures, that are counted at once, so that little memory is needed."""
+_AT_ONCE: Final = 2**18
+"""Pixels, in whole pictures, that a CPU counts at once: as many as it has at hand."""
+
+_AT_ONCE_ELSEWHERE: Final = 16
+"""How many times as many another device counts at once, so that little memory is needed."""
 
 
 class SegmentationMetrics(Metrics):
@@ -52,12 +55,13 @@ class SegmentationMetrics(Metrics):
         targets = targets.to(predictions.device)
         if not targets.numel():
             return
-        step = max(1, _AT_ONCE // targets[0].numel())
+        most = _AT_ONCE * (1 if targets.device.type == "cpu" else _AT_ONCE_ELSEWHERE)
+        step = max(1, most // targets[0].numel())
         pieces = zip(torch.split(predictions, step), torch.split(targets, step), strict=True)
         for some, wanted in pieces:
             if is_logits:
-                highest, predicted = some.max(1)
-                self._count(predicted, wanted, highest.isfinite() & some.amin(1).isfinite())
+                highest, predicted = _highest(some)
+                self._count(predicted, wanted, all_finite(some.amin(1), highest))
             else:
                 self._count(some, wanted)
 
@@ -108,3 +112,18 @@ class SegmentationMetrics(Metrics):
             "support": classes.targets,
         }
         return {name: column.tolist() for name, column in columns.items()}
+
+
+def _highest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what ``logits.max(1)`` does, in a third of its time on a CPU.
+
+    Where a logit is NaN, so is the highest one, and the class is any.
+    """
+    classes = logits.shape[1]
+    if logits.device.type != "cpu" or classes > 255:
+        highest, predicted = logits.max(1)
+        return highest, predicted
+    highest = logits.amax(1)
+    marks = (logits == highest[:, None]).view(torch.uint8)
+    marks *= torch.arange(classes, 0, -1, dtype=torch.uint8)[:, None, None]
+    return highest, (classes - marks.amax(1).long()).clamp_(max=classes - 1)

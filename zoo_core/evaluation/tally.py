@@ -71,10 +71,12 @@ class Tally:
         self.sums += other.sums.to(self.sums.device)
         self.raise_bounds(other.bounds.to(self.bounds.device))
 
-    def copy(self) -> Tally:
-        """Give a copy on the CPU."""
+    def on_cpu(self) -> Tally:
+        """Give it on the CPU: itself, where it lies there."""
+        if self.sums.device.type == "cpu":
+            return self
         copied = Tally(self._sizes, len(self.bounds))
-        copied.sums, copied.bounds = self.sums.cpu().clone(), self.bounds.cpu().clone()
+        copied.sums, copied.bounds = self.sums.cpu(), self.bounds.cpu()
         return copied
 
     def over_ranks(self) -> Tally:

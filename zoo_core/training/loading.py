@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -114,11 +114,8 @@ class Batches:
             for batch in given:
                 yield Batch(*split_batch(batch), ())
             return
-        whole = self._order(number)[start:]
-        shares = [_share(batch, self._world) for batch in whole]
-        self._plan.batches = [
-            [_Key(self._seed, number, index) for index in indices] for indices, _ in shares
-        ]
+        shares = [_share(batch, self._world) for batch in self._order(number)[start:]]
+        self._plan.begin(self._seed, number, [indices for indices, _ in shares])
         for batch, (indices, counts) in zip(self._keyed, shares, strict=True):
             yield Batch(*split_batch(batch), indices, counts)
 
@@ -156,8 +153,14 @@ def mixed(*parts: Any) -> int:
 @contextmanager
 def isolated(seed: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's generators for a while."""
+    with _generators_kept():
+        seed_generators(seed)
+        yield
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    seed_generators(seed)
     try:
         yield
     finally:
@@ -173,8 +176,7 @@ def seed_generators(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-@dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
     """What a sample is asked for by."""
 
     seed: int
@@ -185,14 +187,16 @@ class _Key:
 class _Plan:
     """The batches of an epoch, as a loader's batch sampler."""
 
-    def __init__(self) -> None:
-        self.batches: list[list[_Key]] = []
+    def begin(self, seed: int, epoch: int, batches: list[list[Any]]) -> None:
+        """Give these batches of indices from now on."""
+        self._seed, self._epoch, self._batches = seed, epoch, batches
 
     def __iter__(self) -> Iterator[list[_Key]]:
-        return iter(self.batches)
+        for batch in self._batches:
+            yield [_Key(self._seed, self._epoch, index) for index in batch]
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self._batches)
 
 
 class _Seeded(Dataset[Any]):
@@ -204,9 +208,14 @@ class _Seeded(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
-    def __getitem__(self, key: _Key) -> Any:
-        with isolated(mixed(key.seed, key.epoch, key.index)):
-            return self.dataset[key.index]
+    def __getitems__(self, keys: list[_Key]) -> list[Any]:
+        # A batch at once, as keeping the generators takes longer than seeding them.
+        samples = []
+        with _generators_kept():
+            for key in keys:
+                seed_generators(mixed(*key))
+                samples.append(self.dataset[key.index])
+        return samples
 
 
 def _rebuilt(loader: DataLoader[Any], plan: _Plan) -> DataLoader[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -97,11 +98,11 @@ class Losses(nn.Module):
         terms = []
         for task, loss in averages.items():
             if self.log_variances is None:
-                terms.append(loss * self.weights.get(task, 1.0))
+                terms.append(loss * self.weights[task] if task in self.weights else loss)
             else:
                 spread = self.log_variances[task].squeeze()
                 terms.append(loss * torch.exp(-spread) + share * spread / 2)
-        return torch.stack(terms).sum()
+        return reduce(torch.add, terms)
 
     def _count(self, task: str, target: Tensor) -> Tensor:
         criterion = self.criteria[task]
@@ -125,9 +126,8 @@ class Losses(nn.Module):
             target = target.masked_fill(target == ignored, replacement)
             ignored = replacement
         if _counts_targets(criterion):
-            summed: Any = copy.copy(criterion)
-            summed.reduction = "sum"
-            return _scalar(task, summed(output, target))
+            with _summing(criterion):
+                return _scalar(task, criterion(output, target))
         present = _samples(target != ignored)
         if not present.any():
             return output.sum() * 0
@@ -140,6 +140,17 @@ def _counts_targets(criterion: nn.Module) -> bool:
     return isinstance(criterion, nn.CrossEntropyLoss | nn.NLLLoss)
 
 
+@contextmanager
+def _summing(criterion: nn.Module) -> Iterator[None]:
+    """Let a criterion give sums for a while."""
+    before = criterion.reduction
+    criterion.reduction = "sum"  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        criterion.reduction = before
+
+
 def _samples(present: Tensor) -> Tensor:
     """Tell which samples have any target."""
     return present.flatten(1).any(1) if present.ndim > 1 else present
@@ -150,7 +161,7 @@ def _scalar(task: str, loss: Tensor) -> Tensor:
         raise InputError(
             f"the criterion of {task} gives {tuple(loss.shape)}; it must give one number"
         )
-    return loss.reshape(())
+    return loss if loss.ndim == 0 else loss.reshape(())
 
 
 def _check_tasks(argument: str, given: Mapping[str, object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import Subset
 
 from zoo_core.errors import CheckpointError, InputError, TrainingError
 from zoo_core.evaluation.classification import ClassificationMetrics
@@ -78,12 +79,13 @@ class Run:
         )
         self._stack.callback(self._replica.close)
         self._losses = trainer.losses.to(self._world.device)
-        ignored = getattr(getattr(self._loaders[0], "dataset", None), "ignore_index", None)
-        if trainer.ignore_index is None and ignored is not None:
-            self._losses.ignored["segmentation"] = ignored
-        spreads = list(self._losses.parameters())
+        ignored = trainer.ignore_index
+        if ignored is None:
+            ignored = _ignored_by(getattr(self._loaders[0], "dataset", None))
+        self._losses.ignored["segmentation"] = ignored
+        self._learnt = list(self._losses.parameters())
         rate = trainer.optimizer.param_groups[0]["lr"]
-        self._spreads = torch.optim.Adam(spreads, lr=float(rate)) if spreads else None
+        self._spreads = torch.optim.Adam(self._learnt, lr=float(rate)) if self._learnt else None
         model = self._replica.model
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         self._average = None if trainer.ema is None else MovingAverage(model, trainer.ema)
@@ -145,13 +147,13 @@ class Run:
         number = trainer.epoch
         self._set_training()
         batches = self._train.epoch(number, self._position)
-        with _bar(self._train, f"epoch {number + 1}", self._position, self._shows) as bar:
+        with _bar(self._train, f"epoch {number + 1}", self._position, self._is_hidden) as bar:
             while window := list(islice(batches, trainer.accumulate)):
                 # Without samples a batch norm counts nothing of this process.
                 window = [b.to(world.device, self._format).counted() for b in window]
                 losses = self._step(window)
                 self._position += len(window)
-                if self._shows:
+                if not bar.disable:
                     told = {task: f"{loss:.4f}" for task, loss in losses.items()}
                     bar.set_postfix(told, refresh=False)
                     bar.update(world.size * sum(len(batch.images) for batch in window))
@@ -172,7 +174,8 @@ class Run:
     def _step(self, window: list[Batch]) -> dict[str, float]:
         """Take one step, and give each task's loss."""
         trainer, world, losses = self._trainer, self._world, self._losses
-        counts = self._counted(window)
+        # Before the forward, as a GPU is waited for here.
+        counts = self._counted(window).tolist()
         summed = torch.zeros(len(TASKS), dtype=torch.float64, device=world.device)
         for number, batch in enumerate(window, start=1):
             is_last = number == len(window)
@@ -185,22 +188,22 @@ class Run:
             for index, task in enumerate(TASKS):
                 if task in sums and batch.counts:
                     summed[index] += sums[task].detach()
-        summed = world.sum(summed)
+        totals = world.sum(summed).tolist()
         averages = {
-            task: float(summed[index]) / float(counts[index])
-            for index, task in enumerate(TASKS)
-            if counts[index] > 0
+            task: total / count
+            for task, total, count in zip(TASKS, totals, counts, strict=True)
+            if count > 0
         }
         is_finite = all(map(math.isfinite, averages.values()))
         if not is_finite and not trainer.amp.scaler.is_enabled():
             raise self._not_finite(averages, window)
         self._update(averages, window)
         trainer.step += 1
-        for task, index in zip(TASKS, range(len(TASKS)), strict=True):
+        for task, total, count in zip(TASKS, totals, counts, strict=True):
             if task in averages and is_finite:
-                total = self._sums.setdefault(task, [0.0, 0.0])
-                total[0] += float(summed[index])
-                total[1] += float(counts[index])
+                sums_of = self._sums.setdefault(task, [0.0, 0.0])
+                sums_of[0] += total
+                sums_of[1] += count
         return averages
 
     def _counted(self, window: list[Batch]) -> Tensor:
@@ -229,7 +232,7 @@ class Run:
         self,
         outputs: Mapping[str, Tensor],
         sums: Mapping[str, Tensor],
-        counts: Tensor,
+        counts: Sequence[float],
         share: float,
     ) -> Tensor:
         """Give what this process's backward begins with: its part of the average, and no less.
@@ -252,11 +255,10 @@ class Run:
         """Step, unless the gradients have overflowed."""
         trainer = self._trainer
         parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
-        spreads = list(self._losses.parameters())
-        for spread in spreads:
+        for spread in self._learnt:
             if spread.grad is not None:
                 spread.grad = self._world.sum(spread.grad) / self._world.size
-        if trainer.amp.unscale([*parameters, *spreads]):
+        if trainer.amp.unscale([*parameters, *self._learnt]):
             self._skipped = 0
             if trainer.gradient_clip_value is not None:
                 nn.utils.clip_grad_norm_(parameters, trainer.gradient_clip_value)
@@ -496,6 +498,8 @@ class Run:
         return outcome
 
     def _must_stop(self) -> bool:
+        if self._world.size == 1:
+            return self._is_stopping
         flag = torch.tensor([float(self._is_stopping)], device=self._world.device)
         return bool(self._world.sum(flag) > 0)
 
@@ -503,8 +507,18 @@ class Run:
         self._is_stopping = True
 
     @property
-    def _shows(self) -> bool:
-        return self._world.is_main and self._trainer.progress is not False
+    def _is_hidden(self) -> bool | None:
+        """Whether there is no bar; ``None`` is tqdm's word for: unless on a terminal."""
+        progress = self._trainer.progress if self._world.is_main else False
+        return None if progress is None else not progress
+
+
+def _ignored_by(dataset: object) -> int:
+    """Give the mask value of pixels that count nothing; one that no mask has, if all count."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    ignored: int | None = getattr(dataset, "ignore_index", 255)
+    return -100 if ignored is None else ignored
 
 
 def _append(history: dict[str, Any], metrics: Mapping[str, Any]) -> None:
@@ -524,15 +538,14 @@ def _numbers(metrics: Mapping[str, Any], prefix: str = "val") -> Iterator[tuple[
 
 
 @contextmanager
-def _bar(batches: Batches, title: str, done: int, shows: bool) -> Iterator[Any]:
+def _bar(batches: Batches, title: str, done: int, is_hidden: bool | None) -> Iterator[Any]:
     """Show how many pictures of an epoch were seen, and how fast."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     total = batches.pictures
     seen = total * done // len(batches) if total and done else 0
-    hidden = None if shows else True  # None: unless on a terminal
     with tqdm(
-        total=total, initial=seen, desc=title, unit="img", leave=False, disable=hidden
+        total=total, initial=seen, desc=title, unit="img", leave=False, disable=is_hidden
     ) as bar:
         yield bar
 

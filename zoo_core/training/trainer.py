@@ -61,7 +61,7 @@ class Trainer:
         seed: What the order of samples and their augmentation depend on; by default drawn from
             torch's generator.
         ignore_index: The mask value of pixels that count nothing; by default the data set's
-            ``ignore_index``, or 255.
+            ``ignore_index``, of which ``None`` means that all count, or 255 if it has none.
         callbacks: Objects whose methods are marked with ``zoo_core.hookimpl``; the main process
             calls them. See :mod:`zoo_core.training.callbacks`.
         checkpoints: Where to write checkpoints, and when; a folder alone means after every epoch.
