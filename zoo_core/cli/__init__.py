@@ -17,6 +17,7 @@ from zoo_core.cli.catalogue import info, list_command, plugins
 from zoo_core.cli.completion import completion
 from zoo_core.cli.data import data
 from zoo_core.cli.evaluate import evaluate
+from zoo_core.cli.explain import explain
 from zoo_core.cli.export import export
 from zoo_core.cli.predict import predict
 from zoo_core.cli.push import push
@@ -125,6 +126,7 @@ for _command in (
     train,
     evaluate,
     predict,
+    explain,
     export,
     push,
     completion,
