@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"torch", "torchvision", "timm", "numpy", "PIL", "huggingface_hub", "safetensors"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "PIL",
+    "huggingface_hub",
+    "matplotlib",
+    "safetensors",
+}
 
 # Runs the command line of sys.argv[2:], and writes what it imported to the file sys.argv[1].
 COMMAND = """
@@ -60,6 +69,7 @@ def imported(
         "list model",
         "train --help",
         "evaluate --help",
+        "explain --help",
         "data make --help",
         "info timm/resnet50 --json",
         "plugins",

@@ -162,7 +162,7 @@ def test_what_does_not_apply_is_skipped_with_the_reason() -> None:
     assert explanations["saliency"].shape == (2, 3, 4, 4)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
 def test_a_compiled_program_is_explained_as_far_as_it_can_be(pictures: Tensor) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -44,7 +44,8 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
         (reads, self._to), (self._from, writes) = os.pipe(), os.pipe()
-        flags = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run"
+        flags = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run "
+        flags += "--window-size=1300,1000"
         command = f'exec 3<&{reads} 4>&{writes}; exec "$0" {flags} --user-data-dir="$1"'
         self._process = subprocess.Popen(
             ["bash", "-c", command, CHROMIUM, str(profile)],
@@ -332,6 +333,28 @@ def test_arrow_keys_move_from_patch_to_patch(browser: Browser, attention: Any) -
     assert browser.ask("scrollY") == before
     browser.press("Escape")
     assert browser.style("#picture-0 .cursor", "display") == "none"
+
+
+def test_dragging_shows_patch_after_patch(browser: Browser, attention: Any) -> None:
+    last = attention[list(attention)[-1]][0].mean(0)
+    browser.click("#picture-0 .patches", across=0.9, down=0.9)
+    x, y, width, height = browser.ask(
+        """(() => {
+             const box = document.querySelector('#picture-0 .patches').getBoundingClientRect();
+             return [box.x, box.y, box.width, box.height];
+           })()"""
+    )
+    for kind, row, column in (
+        ("mousePressed", 3, 3),
+        ("mouseMoved", 1, 3),
+        ("mouseMoved", 3, 1),
+    ):
+        place = {"x": x + (column + 0.5) / 4 * width, "y": y + (row + 0.5) / 4 * height}
+        browser.send("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, **place)
+        browser.ask("new Promise((go) => requestAnimationFrame(go))")
+        wanted = expected_canvas(last[1 + 4 * row + column, 1:])
+        assert close(browser.pixels("#picture-0 .patches canvas"), wanted)
+    browser.send("Input.dispatchMouseEvent", type="mouseReleased", button="left", **place)
 
 
 def test_every_control_is_reached_by_the_keyboard(browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import warnings
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from zoo_core.explainability import Explainer, Explanations
     from zoo_core.explainability.report import Shown
     from zoo_core.models import MultitaskModel
-    from zoo_core.prediction import Ranked
+    from zoo_core.prediction import Prediction, Ranked
 
 _VIEW: Final = 512
-"""Pictures are shown with about so many pixels a side, for which they need not be enlarged."""
+"""Pictures are shown in about so many pixels a side, whatever the model takes."""
 
 _ATTENTION: Final = 8_000_000
 """About how many bytes the attention of all pictures may take in a page."""
@@ -190,16 +191,26 @@ class _Run:
         Raises:
             InputError: If the picture cannot be read or is too narrow.
         """
-        from zoo_core.explainability.report import Shown, section
+        from zoo_core.explainability.report import section
         from zoo_core.pictures import read_picture
-        from zoo_core.prediction import predict
 
         picture = read_picture(path, _channels(self._model))
         try:
-            prediction = predict(self._model, picture)
-            seen, inputs = _seen(self._model, picture, self._task)
+            shown, scores = self._explained(path, picture)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+        self._write(path, shown, scores)
+        self._sections.append(
+            section(shown, len(self._sections), _summaries(self._explainer), attention_bytes)
+        )
+
+    def _explained(self, path: Path, picture: Image) -> tuple[Shown, dict[str, dict[str, float]]]:
+        """Give what there is to show of a picture, and how good its maps are."""
+        from zoo_core.explainability.report import Shown
+        from zoo_core.prediction import predict
+
+        prediction = predict(self._model, picture)
+        seen, inputs = _seen(self._model, picture, self._task)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", ZooWarning)
             explanations = self._explainer.explain(inputs, None, self._class, task=self._task)
@@ -212,14 +223,11 @@ class _Run:
             picture=seen,
             prediction=prediction,
             explanations=explanations,
-            target=self._target(explanations, inputs),
+            target=self._target(explanations, prediction, inputs),
             chosen=self._class is not None,
             notes=notes,
         )
-        self._write(path, shown, scores)
-        self._sections.append(
-            section(shown, len(self._sections), _summaries(self._explainer), attention_bytes)
-        )
+        return shown, scores
 
     def write_page(self) -> Path:
         """Write the page, and give its path."""
@@ -245,12 +253,12 @@ class _Run:
         return target
 
     def _scores(self, inputs: Tensor, explanations: Explanations) -> dict[str, dict[str, float]]:
-        from zoo_core.explainability.report import drawn
+        from zoo_core.explainability.report import is_map
         from zoo_core.explainability.trust import score_maps
 
         scores = {}
         for name, values in explanations.items():
-            if drawn(values) is None or values.shape[-2:] != inputs.shape[-2:]:
+            if not is_map(values) or values.shape[-2:] != inputs.shape[-2:]:
                 continue
             if not values.isfinite().all():
                 continue
@@ -259,7 +267,9 @@ class _Run:
             scores[name] = {key: float(value[0]) for key, value in found.items()}
         return scores
 
-    def _target(self, explanations: Explanations, inputs: Tensor) -> Ranked | None:
+    def _target(
+        self, explanations: Explanations, prediction: Prediction, inputs: Tensor
+    ) -> Ranked | None:
         """Give the class that was explained, with its probability or share of the pixels."""
         import torch
 
@@ -268,18 +278,16 @@ class _Run:
         if explanations.target_class is None:
             return None
         index = int(explanations.target_class[0])
-        segments = self._task == "segmentation"
-        with torch.inference_mode():
-            logits: Any = self._model.run(
-                inputs, classification=not segments, segmentation=segments
-            )
-        if segments:
-            share = (logits.argmax(1) == index).float().mean()
+        if self._task == "segmentation":
+            shares = {item.index: item.score for item in prediction.segmentation or ()}
+            score = shares.get(index, 0.0)
         else:
-            share = logits.float().softmax(1)[0, index]
+            with torch.inference_mode():
+                logits: Any = self._model.run(inputs, classification=True, segmentation=False)
+            score = float(logits.float().softmax(1)[0, index])
         names = self._model.labels.get(self._task)
         label = names[index] if names else f"class {index}"
-        return Ranked(index=index, label=label, score=float(share))
+        return Ranked(index=index, label=label, score=score)
 
     def _write(self, path: Path, shown: Shown, scores: Mapping[str, Mapping[str, float]]) -> None:
         from zoo_core.explainability.report import drawn, save_arrays, whole_file
@@ -386,7 +394,7 @@ def _seen(model: MultitaskModel, picture: Image, task: str) -> tuple[Image, Tens
     made = prepare if task == "classification" else prepare_whole
     inputs = made(picture, model.preprocessing)
     height, width = model.preprocessing.size
-    times = max(1, _VIEW // max(height, width))
+    times = max(1, round(_VIEW / math.sqrt(inputs[0].numel())))
     channels = len(inputs)
     plain = replace(
         model.preprocessing,

@@ -45,12 +45,18 @@ class ModelExplainer(BaseExplainer):
         model: The model to explain; optional if each call has one.
 
     Attributes:
-        name: Its name in the catalogue.
+        name: Its name in the catalogue; that of the class unless given.
         options: The options of :meth:`explain` beside ``task`` and ``region``, with defaults.
     """
 
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Name the class."""
+        super().__init_subclass__(**arguments)
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
 
     def __init__(self, model: nn.Module | None = None) -> None:
         self.model = None if model is None else _checked(model)

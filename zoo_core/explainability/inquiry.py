@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from zoo_core.errors import InputError
 from zoo_core.explainability.chunks import in_chunks, pictures_at_once
 from zoo_core.explainability.layers import Layer, LayerFinder
+from zoo_core.explainability.observing import Observed, Plan, joined, observe, precise
 from zoo_core.explainability.outputs import check_task, run_heads
 from zoo_core.explainability.recording import recording, tensor_of, with_tensor
 from zoo_core.explainability.results import Facts, NotApplicableError
@@ -23,31 +22,10 @@ from zoo_core.explainability.targets import (
     Target,
     check_classes,
     check_region,
-    joined,
     region_of,
     resolve,
     warn_of_empty,
 )
-
-
-@dataclass
-class _Plan:
-    """A layer, and whether the gradient there is needed beside the activation."""
-
-    layer: Layer
-    gradient: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Observed:
-    """What one run of some pictures shows; activations and gradients are maps."""
-
-    task: str
-    logits: Tensor
-    target: Target
-    activations: dict[nn.Module, Tensor]
-    gradients: dict[nn.Module, Tensor | None]
-    input_gradient: Tensor | None
 
 
 class Inquiry:
@@ -92,7 +70,7 @@ class Inquiry:
         check_task(task)
         with torch.inference_mode(False):
             given = inputs.clone() if inputs.is_inference() else inputs.detach()
-        self.inputs, self.dtype = _precise(given), inputs.dtype
+        self.inputs, self.dtype = precise(given), inputs.dtype
         self.model = model
         self.given_classes = check_classes(target_class, len(inputs))
         self.one_class: int | None = None
@@ -103,9 +81,9 @@ class Inquiry:
         self._region = check_region(region, len(inputs), self.size)
         self._finder = finder or LayerFinder()
         self._layers: dict[nn.Module | str | None, Layer] = {}
-        self._planned: dict[nn.Module, _Plan] = {}
+        self._planned: dict[nn.Module, Plan] = {}
         self._input_planned = False
-        self._observed: _Observed | None = None
+        self._observed: Observed | None = None
         kind = inputs.device.type
         self._autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
@@ -139,7 +117,7 @@ class Inquiry:
                 lambda: self._run(picture.clone().requires_grad_()),
             )
         layer = self._layers[target_layer]
-        self._planned.setdefault(layer.module, _Plan(layer, False)).gradient |= gradient
+        self._planned.setdefault(layer.module, Plan(layer, False)).gradient |= gradient
         return layer
 
     def plan_input_gradient(self) -> None:
@@ -176,7 +154,7 @@ class Inquiry:
     def activation(self, layer: Layer) -> Tensor:
         """Give a layer's activation as a map ``[B, C, h, w]``, at least float32."""
         if layer.module not in self._answer().activations:
-            self._planned[layer.module] = _Plan(layer, False)
+            self._planned[layer.module] = Plan(layer, False)
             self._observed = None
         return self._answer().activations[layer.module]
 
@@ -187,7 +165,7 @@ class Inquiry:
             NotApplicableError: If the score does not depend on the layer.
         """
         if layer.module not in self._answer().gradients:
-            self._planned[layer.module] = _Plan(layer, True)
+            self._planned[layer.module] = Plan(layer, True)
             self._observed = None
         gradient = self._answer().gradients[layer.module]
         if gradient is None:
@@ -248,7 +226,7 @@ class Inquiry:
                 f"the score for {target.task} has no gradient at the pictures; the model cuts it "
                 f"off"
             )
-        return _precise(gradient)
+        return precise(gradient)
 
     @torch.no_grad()
     def scores_from(self, layer: Layer, row: int, places: Tensor) -> Tensor:
@@ -328,102 +306,24 @@ class Inquiry:
         dtypes = {p.dtype for p in self.model.parameters() if p.is_floating_point()}
         return dtypes.pop() if len(dtypes) == 1 and not self._autocast[0] else self.dtype
 
-    def _answer(self) -> _Observed:
+    def _answer(self) -> Observed:
         if self._observed is None:
             size = pictures_at_once(self.inputs, graph=self._input_planned)
             parts = [part for _, part in in_chunks(len(self.inputs), size, self._observe)]
-            self._observed = _joined(parts)
+            self._observed = joined(parts)
             warn_of_empty(self._observed.target)
         return self._observed
 
-    def _observe(self, rows: slice) -> _Observed:
-        observed = self._observe_from(rows, self._input_planned)
-        if None in observed.gradients.values() and not self._input_planned:
-            # A model that turns gradients off for a part of itself turns off ours with them.
-            observed = self._observe_from(rows, True)
-        return observed
-
-    def _observe_from(self, rows: slice, from_input: bool) -> _Observed:
-        """Run some pictures, with a graph from the input, or from the first planned layer, on."""
-        kept: dict[nn.Module, Tensor] = {}
-        pictures = self.inputs[rows].clone().requires_grad_(from_input)
-        with self._keeping(kept), torch.set_grad_enabled(from_input):
-            task, logits = self._run(pictures)
+    def _observe(self, rows: slice) -> Observed:
         classes = None if self.given_classes is None else self.given_classes[rows]
-        target = resolve(task, logits, classes, region_of(self._region, rows), self.size)
-        score = target.score(logits).sum()
-        leaves = [kept[module] for module, plan in self._planned.items() if plan.gradient]
-        leaves += [pictures] if self._input_planned else []
-        found: list[Tensor | None] = [None] * len(leaves)
-        if leaves and score.requires_grad:
-            found = list(torch.autograd.grad(score, leaves, allow_unused=True))
-        gradients = dict(zip(map(id, leaves), found, strict=True))
-
-        def as_map(module: nn.Module, tensor: Tensor) -> Tensor:
-            return _precise(self._planned[module].layer.layout.to_map(tensor.detach()))
-
-        at_pictures = gradients.get(id(pictures))
-        at_layers = {m: gradients[id(kept[m])] for m, p in self._planned.items() if p.gradient}
-        return _Observed(
-            task=task,
-            logits=logits.detach(),
-            target=target,
-            activations={module: as_map(module, tensor) for module, tensor in kept.items()},
-            gradients={
-                module: None if gradient is None else as_map(module, gradient)
-                for module, gradient in at_layers.items()
-            },
-            input_gradient=None if at_pictures is None else _precise(at_pictures),
+        region = region_of(self._region, rows)
+        return observe(
+            self._run,
+            self.inputs[rows],
+            lambda task, logits: resolve(task, logits, classes, region, self.size),
+            self._planned.values(),
+            at_pictures=self._input_planned,
         )
-
-    @contextmanager
-    def _keeping(self, kept: dict[nn.Module, Tensor]) -> Iterator[None]:
-        """Keep what the planned layers give, and begin a graph at the first where there is none."""
-
-        def keep(module: nn.Module, output: Any) -> Any:
-            tensor = tensor_of(output)
-            assert tensor is not None
-            if not self._planned[module].gradient:
-                kept[module] = tensor.detach().clone()
-                return None
-            torch.set_grad_enabled(True)
-            kept[module] = tensor.clone()
-            if not kept[module].requires_grad:
-                kept[module].requires_grad_()
-            # The next layer may work in place: it gets another copy.
-            return with_tensor(output, tensor, kept[module].clone())
-
-        with recording(dict.fromkeys(self._planned, keep)):
-            yield
-
-
-def _joined(parts: list[_Observed]) -> _Observed:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-
-    def together(tensors: list[Tensor | None]) -> Tensor | None:
-        present = [tensor for tensor in tensors if tensor is not None]
-        return torch.cat(present) if len(present) == len(parts) else None
-
-    return _Observed(
-        task=first.task,
-        logits=torch.cat([part.logits for part in parts]),
-        target=joined([part.target for part in parts]),
-        activations={
-            module: torch.cat([part.activations[module] for part in parts])
-            for module in first.activations
-        },
-        gradients={
-            module: together([part.gradients[module] for part in parts])
-            for module in first.gradients
-        },
-        input_gradient=together([part.input_gradient for part in parts]),
-    )
-
-
-def _precise(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _check_pictures(inputs: object) -> None:

@@ -68,7 +68,7 @@ class Target:
         return logits[torch.arange(len(logits), device=logits.device), self.classes[rows]]
 
 
-def joined(targets: Sequence[Target]) -> Target:
+def joined_targets(targets: Sequence[Target]) -> Target:
     """Give the target of a batch from those of its parts."""
     first = targets[0]
     return Target(

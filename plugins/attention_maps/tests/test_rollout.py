@@ -194,8 +194,8 @@ def test_options() -> None:
     model, pictures = model_of("vit_tiny_patch16_224", depth=2), images()
     with pytest.raises(InputError, match="heads of AttentionRollout must be 'mean', 'max' or"):
         AttentionRollout(model, heads="none")
-    methods = {"attention_rollout": {"heads": "max"}, "attention_gradient_rollout": {}}
+    methods = {"attention_rollout": {"heads": "max"}, "gradient_rollout": {}}
     results = Explainer(model, methods=methods).explain(pictures, target_class=1)
     assert results["attention_rollout"].shape == (2, 64, 64)
     expected = GradientRollout(model).explain(pictures, target_class=1)
-    torch.testing.assert_close(results["attention_gradient_rollout"], expected)
+    torch.testing.assert_close(results["gradient_rollout"], expected)

@@ -16,5 +16,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        if error.filename == str(partial):  # a name that says nothing to who reads the message
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,15 +60,20 @@ class Drawn:
         return Image.alpha_composite(picture.convert("RGBA"), painted).convert("RGB")
 
 
+def is_map(values: object) -> TypeGuard[Tensor]:
+    """Tell whether a method's values are maps: ``[B, H, W]`` or ``[B, C, H, W]``."""
+    if not isinstance(values, Tensor) or values.ndim not in (3, 4) or 0 in values.shape:
+        return False
+    return values.is_floating_point()
+
+
 def drawn(values: object) -> Drawn | None:
     """Draw a method's values for one picture, ``[1, H, W]`` or ``[1, C, H, W]``.
 
     Channels are added up with their signs, and neighbouring pixels averaged to at most 112 a side.
     What else a method gives is no map: ``None``.
     """
-    if not isinstance(values, Tensor) or values.ndim not in (3, 4) or 0 in values.shape:
-        return None
-    if not values.is_floating_point():
+    if not is_map(values):
         return None
     plane = values[0].detach().float().cpu()
     if plane.ndim == 3:

@@ -76,7 +76,7 @@ function look(section, layers) {
   const state = { layer: +choice.value, head: 0, name: 0, patch: null };
 
   const place = (layer) => layer.queries.map(
-    (count, axis) => Math.min(count - 1, Math.floor(state.patch[axis] * count)));
+    (count, axis) => Math.max(0, Math.min(count - 1, Math.floor(state.patch[axis] * count))));
   const chosen_row = (layer) => {
     if (state.patch === null || !layer.queries) return Math.min(state.name, layer.names.length - 1);
     const [row, column] = place(layer);
@@ -136,10 +136,14 @@ function look(section, layers) {
         + `${layer.cells.join("×")}: ${times.toPrecision(2)} times the average.`;
   }
 
-  patches.addEventListener("click", (event) => {
+  const pick = (event) => {
     const box = patches.getBoundingClientRect();
     state.patch = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
     show();
+  };
+  patches.addEventListener("click", pick);
+  patches.addEventListener("pointermove", (event) => {
+    if (event.buttons === 1 && event.pointerType !== "touch") pick(event);
   });
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   patches.addEventListener("keydown", (event) => {
@@ -175,6 +179,8 @@ for (const section of document.querySelectorAll(".attention")) {
     lay_out(layers, bytes);
     look(section, layers);
     section.dataset.ready = "";
+  }, () => {
+    section.querySelector(".said").textContent = "This browser is too old to show attention.";
   });
 }
 

@@ -19,7 +19,7 @@ _MEANINGS: Final = {
     "deletion": "how long the class stays as the pixels that matter most are taken away",
     "road": "how much more is lost with the pixels that matter most than with those that matter "
     "least",
-    "average_drop": "what share of the probability is lost where the map is dark",
+    "average_drop": "what share of the probability is lost if only what the map shows is seen",
 }
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]

@@ -145,7 +145,7 @@ def _card(
         f'<li><i style="background: rgb{class_colour(item.index)}"></i>{escape(item.label)}</li>'
         for item in (shown.prediction.segmentation or [])[:8]
     )
-    legend = f'<ul class="classes">{legend}</ul>'
+    legend = f'<ul class="swatches">{legend}</ul>'
     if picture.scale in _LEGENDS:
         least, most = _LEGENDS[picture.scale]
         legend = (
@@ -201,7 +201,8 @@ def _attention(
 <fieldset><legend>Attention of</legend><div class="queries"></div></fieldset>
 <fieldset><legend>Head</legend><div class="heads"></div></fieldset>
 <p class="said" role="status"></p>
-<p class="hint">Click on a patch, or move with the arrow keys, to see what it attends to.</p>
+<p class="hint">Click on a patch, drag over several, or move with the arrow keys, to see what each \
+attends to.</p>
 </div>
 </div>
 {left if left_out else ""}
@@ -219,7 +220,7 @@ def _skipped(reasons: Mapping[str, str]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}"
+    return "under 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
 def _jpeg(picture: Image.Image) -> str:

@@ -24,7 +24,7 @@ _METHODS: Final = {
         "what the output attends to through all layers",
         {"heads": "what is made of the heads: mean, max or min", **_ROLLOUT},
     ),
-    "attention_gradient_rollout": (
+    "gradient_rollout": (
         "rollout:GradientRollout",
         "what the output attends to through all layers and what speaks for a class",
         _ROLLOUT,

@@ -130,7 +130,7 @@ class GradientRollout(Rollout):
     score has a positive gradient there, and what a layer adds is added to what goes past it.
     """
 
-    name: ClassVar[str] = "attention_gradient_rollout"
+    name: ClassVar[str] = "gradient_rollout"
 
     def layers(self, inquiry: Inquiry) -> dict[str, AttentionLayer]:
         """Give all layers with gradients."""
