@@ -260,14 +260,13 @@ def train(
 
     The run's folder gets the best model by its validation loss (model, for zoo predict, evaluate
     and export), checkpoints, metrics, pictures of curves and predictions, and all settings.
-    Under torchrun, -m zoo_core train … is the same command on many processes.
+    torchrun --nproc-per-node 4 -m zoo_core train … is the same command on four processes.
 
     \b
     Examples:
       zoo train resnet18+cbam+unet --data data/streets --epochs 30 --pretrained
       zoo train resnet18 --data data/pets --config fast.yaml --lr 3e-4
       zoo train --resume runs/run-001
-      torchrun --nproc-per-node 4 -m zoo_core train resnet50 --data data/pets
     """
     folder, resumes = _folder(out, resume)
     stored = folder / _CONFIG
