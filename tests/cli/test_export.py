@@ -636,19 +636,19 @@ def test_debug_shows_where_an_error_came_from(zoo: Zoo, saved: Path, tmp_path: P
 
 def test_what_takes_longer_is_broken_off() -> None:
     def slow() -> None:
-        for _ in range(100):
+        while time.thread_time() - start < 5:
             try:
-                time.sleep(0.05)
+                sum(range(1000))
             except Exception:  # what is broken off may try to go on
                 continue
 
     before = signal.getsignal(signal.SIGALRM)
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(ExportError, match=r"^too long$"), at_most(0.1, "too long"):
         slow()
-    assert time.perf_counter() - start < 3
+    assert 0.1 <= time.thread_time() - start < 3
     with at_most(0.1, "too long"):
-        pass
+        time.sleep(0.5)  # as if others had the cores
     time.sleep(0.2)
     assert signal.getsignal(signal.SIGALRM) is before
 

@@ -6,6 +6,7 @@ import io
 import logging
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -49,7 +50,9 @@ class _TooLong(BaseException):
 
 @contextmanager
 def at_most(seconds: float, problem: str) -> Iterator[None]:
-    """Break off what takes longer, where that can be done: in the main thread, not on Windows.
+    """Break off what computes for longer, in the main thread and not on Windows.
+
+    What other processes take of the cores meanwhile does not count.
 
     Raises:
         ExportError: With the problem, if it does.
@@ -60,11 +63,14 @@ def at_most(seconds: float, problem: str) -> Iterator[None]:
         yield
         return
 
+    began = time.thread_time()
+
     def break_off(*_: Any) -> None:
-        raise _TooLong
+        if time.thread_time() - began >= seconds:
+            raise _TooLong
 
     before = signal.signal(signal.SIGALRM, break_off)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # and every second after that
     try:
         yield
     except _TooLong:

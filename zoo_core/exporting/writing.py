@@ -23,8 +23,8 @@ from zoo_core.models.multitask import MultitaskModel
 
 _SECONDS: Final = 180
 _LONG: Final = (
-    f"torch did not work out within {_SECONDS} s what the model does with any height and width; "
-    f"--fixed-size (fixed_size=True) fixes them"
+    f"torch did not work out in {_SECONDS} s of computing what the model does with any height and "
+    f"width; --fixed-size (fixed_size=True) fixes them"
 )
 _SMALL: Final = (16, 17, 32, 33, 64, 65, 128, 129, 256, 257)
 _OTHER: Final = (21, 53)
