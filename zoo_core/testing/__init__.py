@@ -6,6 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo_core.testing.conformance.cases import (
+        AttentionTests,
+        BackboneTests,
+        CatalogueTests,
+        DecoderTests,
+        ExplainerTests,
+    )
     from zoo_core.testing.faults import (
         Cut,
         Drip,
@@ -24,8 +31,13 @@ if TYPE_CHECKING:
     from zoo_core.testing.hub import LoopbackHub
 
 __all__ = [
+    "AttentionTests",
+    "BackboneTests",
+    "CatalogueTests",
     "Cut",
+    "DecoderTests",
     "Drip",
+    "ExplainerTests",
     "Fault",
     "Hang",
     "Header",
@@ -46,4 +58,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = "hub" if name == "LoopbackHub" else "faults"
+    if name.endswith("Tests"):
+        home = "conformance.cases"
     return getattr(import_module(f"{__name__}.{home}"), name)
