@@ -111,7 +111,13 @@ def facts(subject: Subject) -> None:
     """The channels and strides that its Spec declares are those that it has."""
     spec = spec_of(subject)
     if spec.kind != "backbone":
-        raise SkippedRuleError("only backbones declare channels and strides")
+        require(
+            not spec.channels,
+            expected=f"no channels and strides of the {spec.kind} {spec.name}",
+            found=f"channels={spec.channels}, strides={spec.strides}",
+            change="leave them out of its Spec; only backbones have them",
+        )
+        return
     if not spec.channels:
         raise SkippedRuleError("it declares none")
     backbone: Backbone = subject.construct()

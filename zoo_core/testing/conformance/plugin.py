@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import cached_property
+from functools import cache
 from importlib.metadata import distribution
 from typing import Any, Final
 
@@ -65,27 +65,28 @@ class PluginSubject:
         self.plugin: Plugin = found[normalise(name)]
         self.name = self.plugin.distribution
 
-    @cached_property
-    def seen(self) -> dict[str, Any]:
-        """What a fresh process sees of it; asked once.
 
-        Raises:
-            PluginError: If that process fails.
-        """
-        environment = {**os.environ, "ZOO_PLUGINS": self.name}
-        environment.pop("ZOO_STRICT", None)
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _CHILD, self.name, json.dumps(HEAVY)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
-            raise PluginError(f"a fresh process cannot look at {self.name}: {last}")
-        seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return seen
+@cache
+def seen(name: str) -> dict[str, Any]:
+    """Give what a fresh process sees of a distribution; asked once.
+
+    Raises:
+        PluginError: If that process fails.
+    """
+    environment = {**os.environ, "ZOO_PLUGINS": name}
+    environment.pop("ZOO_STRICT", None)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _CHILD, name, json.dumps(HEAVY)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        raise PluginError(f"a fresh process cannot look at {name}: {last}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 @rule("plugin")
@@ -146,7 +147,7 @@ def torch_free(subject: PluginSubject) -> None:
     """Its catalogue is loaded and listed without torch, NumPy and their like."""
     _check_loaded(subject)
     for what, doing in (("catalogue", "loading"), ("listed", "listing the names of")):
-        heavy = subject.seen[what]
+        heavy = seen(subject.name)[what]
         require(
             not heavy,
             expected="a catalogue that imports no heavy library",
@@ -159,7 +160,7 @@ def torch_free(subject: PluginSubject) -> None:
 def imports(subject: PluginSubject) -> None:
     """Importing its components' modules changes nothing of the process."""
     _check_loaded(subject)
-    changed = subject.seen["changed"]
+    changed = seen(subject.name)["changed"]
     if changed:
         module, what = changed[0]
         raise BrokenRuleError(
