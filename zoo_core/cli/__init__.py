@@ -19,6 +19,7 @@ from zoo_core.cli.data import data
 from zoo_core.cli.evaluate import evaluate
 from zoo_core.cli.explain import explain
 from zoo_core.cli.export import export
+from zoo_core.cli.new import new
 from zoo_core.cli.predict import predict
 from zoo_core.cli.push import push
 from zoo_core.cli.train import train
@@ -129,6 +130,7 @@ for _command in (
     explain,
     export,
     push,
+    new,
     completion,
 ):
     cli.add_command(_command)
