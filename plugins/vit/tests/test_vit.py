@@ -273,10 +273,11 @@ for name in ("vit_tiny.quick", "vit_spatial_tiny.quick"):
     x = torch.rand(1, 3, 50, 60)
     with torch.no_grad():
         assert torch.equal(model(x), again(x))
-try:
-    zoo.build("vit_tiny.quick", backbone={"activation": "gelu"})
-except WeightsError as error:
-    print(error)
+for wrong in ({"activation": "gelu"}, {"eps": 1e-6}):
+    try:
+        zoo.build("vit_tiny.quick", backbone=wrong)
+    except WeightsError as error:
+        print(error)
 """
 
 
@@ -289,4 +290,5 @@ def test_weights_bring_their_activation_and_it_is_saved(
     assert done.stdout == (
         "weights zoo-vit:vit_tiny.quick are of a model with activation='quick_gelu', and this one "
         "has activation='gelu'\n"
+        "weights zoo-vit:vit_tiny.quick are of a model with eps=1e-05, and this one has eps=1e-06\n"
     )
