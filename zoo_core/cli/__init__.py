@@ -14,6 +14,7 @@ import click
 from zoo_core import __version__
 from zoo_core.cli.build import build
 from zoo_core.cli.catalogue import info, list_command, plugins
+from zoo_core.cli.check import check
 from zoo_core.cli.completion import completion
 from zoo_core.cli.data import data
 from zoo_core.cli.evaluate import evaluate
@@ -130,6 +131,7 @@ for _command in (
     explain,
     export,
     push,
+    check,
     new,
     completion,
 ):

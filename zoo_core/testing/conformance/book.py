@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Final
 
 from zoo_core.catalogue import registry
-from zoo_core.errors import UnknownComponentError
-from zoo_core.loader import Plugin, normalise
+from zoo_core.loader import Plugin
 from zoo_core.spec import Source, Spec
 from zoo_core.testing.conformance import (
     attention,
@@ -42,29 +40,11 @@ def rules_of(group: str) -> list[Rule]:
     return sorted(RULES[group], key=order)
 
 
-def cases_for(name: str) -> list[Case]:
-    """Give what is checked of a distribution, or of a component by its name.
-
-    Raises:
-        UnknownComponentError: If there is neither, with near misses.
-        AmbiguousComponentError: If several components have this name.
-    """
-    distributions = [plugin.distribution for plugin in registry.plugins]
-    if normalise(name) in distributions:
-        return cases_of_plugin(PluginSubject(name))
-    try:
-        spec = registry[name]
-    except UnknownComponentError as error:
-        near = get_close_matches(normalise(name), distributions, 1, 0.7)
-        hint = f"; as a plugin, did you mean {near[0]}?" if near else ""
-        raise UnknownComponentError(f"{error}{hint}") from None
-    return cases_of_component(spec)
-
-
-def cases_for_all() -> list[Case]:
-    """Give what is checked of every plugin that is not blocked."""
-    names = [plugin.distribution for plugin in registry.plugins if plugin.status != "blocked"]
-    return [case for name in names for case in cases_of_plugin(PluginSubject(name))]
+def cases_of(found: Plugin | Spec) -> list[Case]:
+    """Give what is checked of a plugin, or of a component alone."""
+    if isinstance(found, Spec):
+        return cases_of_component(found)
+    return cases_of_plugin(PluginSubject(found))
 
 
 def cases_of_plugin(subject: PluginSubject) -> list[Case]:

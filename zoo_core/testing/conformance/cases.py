@@ -11,6 +11,7 @@ import pytest
 from zoo_core.catalogue import registry
 from zoo_core.testing.conformance.applying import Outcome, apply
 from zoo_core.testing.conformance.book import rules_of, specs_of
+from zoo_core.testing.conformance.naming import find_plugin
 from zoo_core.testing.conformance.plugin import PluginSubject
 from zoo_core.testing.conformance.rules import BrokenRuleError, Rule
 from zoo_core.testing.conformance.subject import SUBJECTS, Subject
@@ -118,7 +119,7 @@ class CatalogueTests(_Cases):
 
     def outcomes(self, rule: Rule) -> list[Outcome]:
         """Apply a rule to the plugin, or to each of its components."""
-        plugin = PluginSubject(self.distribution)
+        plugin = PluginSubject(find_plugin(self.distribution))
         if rule.group == "plugin":
             return [apply(rule, plugin)]
         return [apply(rule, SUBJECTS[spec.kind](spec)) for spec in specs_of(plugin.plugin)]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from zoo_core._version import PLUGIN_API
 from zoo_core.catalogue import registry
-from zoo_core.errors import PluginError, UnknownComponentError
+from zoo_core.errors import PluginError
 from zoo_core.loader import HEAVY, Plugin, normalise
 from zoo_core.testing.conformance.rules import BrokenRuleError, SkippedRuleError, require, rule
 
@@ -50,20 +50,15 @@ class PluginSubject:
     """A plugin under test.
 
     Args:
-        name: Its distribution.
+        plugin: The plugin.
 
-    Raises:
-        UnknownComponentError: If no plugin is installed under this name.
+    Attributes:
+        name: Its distribution.
     """
 
-    def __init__(self, name: str) -> None:
-        found = {plugin.distribution: plugin for plugin in registry.plugins}
-        if normalise(name) not in found:
-            raise UnknownComponentError(
-                f"no plugin {name!r} is installed; installed: {', '.join(found) or 'none'}"
-            )
-        self.plugin: Plugin = found[normalise(name)]
-        self.name = self.plugin.distribution
+    def __init__(self, plugin: Plugin) -> None:
+        self.plugin = plugin
+        self.name = plugin.distribution
 
 
 @cache

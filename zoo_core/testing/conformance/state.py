@@ -19,8 +19,14 @@ class _Setting(NamedTuple):
     write: Callable[[Any], Any]
 
 
+def _environment() -> dict[str, str]:
+    # torch sets variables of its own when its compiler is first imported.
+    return {name: value for name, value in os.environ.items() if not name.startswith("TORCH")}
+
+
 def _set_environment(values: Mapping[str, str]) -> None:
-    os.environ.clear()
+    for name in _environment():
+        del os.environ[name]
     os.environ.update(values)
 
 
@@ -53,7 +59,7 @@ SETTINGS: Final[dict[str, _Setting]] = {
         )
         for name in ("enabled", "benchmark", "deterministic", "allow_tf32")
     },
-    "the environment's variables": _Setting(lambda: dict(os.environ), _set_environment),
+    "the environment's variables": _Setting(_environment, _set_environment),
 }
 """Settings of the process, which nothing that a component does may change."""
 
