@@ -80,6 +80,12 @@ def remedy(distribution: str) -> str:
     return f"('pip uninstall {distribution}' removes it, ZOO_BLOCK_PLUGINS={distribution} skips it)"
 
 
+def installed() -> dict[str, str]:
+    """Give the distributions of the installed plugins, with their versions; none is loaded."""
+    found = sorted(map(_Found, entry_points(group=GROUP)), key=_Found.order)
+    return {one.distribution: one.described("ok").version for one in found}
+
+
 class PluginLoader:
     """Loads the plugins once, and calls their hooks one plugin at a time."""
 
