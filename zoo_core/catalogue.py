@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
+from typing import Any
 
 from zoo_core.errors import (
     AmbiguousComponentError,
@@ -45,21 +46,27 @@ class Components(Mapping[str, Spec]):
     @cached_property
     def _by_name(self) -> dict[str, list[Spec]]:
         found: dict[str, list[Spec]] = {}
-        for spec in self.listed():
+        for spec in self._listed:
             for name in (spec.name, *spec.aliases):
                 found.setdefault(name, []).append(spec)
         return found
 
+    @cached_property
+    def _listed(self) -> tuple[Spec, ...]:
+        return tuple(spec for spec in self._registry.sorted_specs if spec.kind in self._kinds)
+
+    @cached_property
+    def _sources(self) -> tuple[Source, ...]:
+        plugins = self._registry.plugins
+        return tuple(s for plugin in plugins for s in plugin.sources if s.kind in self._kinds)
+
     def listed(self) -> list[Spec]:
         """Give the components that plugins list one by one, sources left out."""
-        plugins = self._registry.plugins
-        specs = (spec for plugin in plugins for spec in plugin.specs if spec.kind in self._kinds)
-        return sorted(specs, key=_order)
+        return list(self._listed)
 
     def sources(self) -> list[Source]:
         """Give the families of components that are listed lazily."""
-        plugins = self._registry.plugins
-        return [s for plugin in plugins for s in plugin.sources if s.kind in self._kinds]
+        return list(self._sources)
 
     def __getitem__(self, name: str) -> Spec:
         candidates = self.candidates(name)
@@ -111,7 +118,7 @@ class Components(Mapping[str, Spec]):
         """Give every component that a plain or qualified name may mean."""
         distribution, colon, plain = name.rpartition(":")
         specs = list(self._by_name.get(plain, ()))
-        for source in self.sources():
+        for source in self._sources if "/" in plain else ():
             rest = plain.removeprefix(source.prefix)
             if rest != plain and rest in self._registry.source_names(source):
                 specs.append(self._registry.source_spec(source, rest))
@@ -168,6 +175,7 @@ class Registry(Components):
         self.decoders = Components(self, ["decoder"])
         self.explainers = Components(self, ["explainer"])
         self._names: dict[Source, Sequence[str]] = {}
+        self._views: dict[tuple[str, ...], Components] = {}
 
     def of_kind(self, *kinds: str) -> Components:
         """Give the components of these kinds.
@@ -178,7 +186,7 @@ class Registry(Components):
         for kind in kinds:
             if kind not in KINDS:
                 raise UsageError(f"unknown kind {kind!r}; kinds are {', '.join(KINDS)}")
-        return Components(self, kinds)
+        return self._views.setdefault(kinds, Components(self, kinds))
 
     @cached_property
     def loader(self) -> PluginLoader:
@@ -193,6 +201,11 @@ class Registry(Components):
     def plugins(self) -> tuple[Plugin, ...]:
         """Every installed plugin, failed and blocked ones too."""
         return self.loader.plugins
+
+    @cached_property
+    def sorted_specs(self) -> tuple[Spec, ...]:
+        """Every component that plugins list one by one, by kind and name."""
+        return tuple(sorted((s for p in self.plugins for s in p.specs), key=_order))
 
     @cached_property
     def _manifests(self) -> list[Manifest]:
@@ -273,8 +286,10 @@ class Registry(Components):
         Of several with one tag the first of :attr:`weights` wins. A plain component name in a
         plugin's entry means that plugin's own component.
         """
-        by_tag = self._weights_by_tag(*_owner(spec))
-        return [entries[0] for entries in by_tag.values()]
+        provider, name = _owner(spec)
+        if name not in self._weights_by_name:
+            return []
+        return [entries[0] for entries in self._weights_by_tag(provider, name).values()]
 
     def overridden(self, spec: Spec | NamedModel) -> list[tuple[str, str, str]]:
         """Give what stands behind a component's weights, or a named model, and is not used.
@@ -367,7 +382,7 @@ class Registry(Components):
 
     def source_of(self, spec: Spec) -> Source | None:
         """Give the source that a component comes from, ``None`` for one listed by itself."""
-        for source in self.sources():
+        for source in self._sources if "/" in spec.name else ():
             same = (source.kind, source.provider) == (spec.kind, spec.provider)
             if same and spec.name.startswith(source.prefix):
                 return source
@@ -417,11 +432,14 @@ def _owner(spec: Spec) -> tuple[str, str]:
     return spec.provider, spec.weights_of or spec.name
 
 
-def _order(spec: Spec) -> tuple[int, list[tuple[int, str]], str]:
+_NUMBERS = re.compile("([0-9]+)")
+
+
+def _order(spec: Spec) -> tuple[int, list[Any], str]:
     """Sort by kind and name, numbers in names by their value: resnet18 before resnet101."""
-    pieces = re.findall(r"\d+|\D+", spec.name)
-    name = [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
-    return KINDS.index(spec.kind), name, spec.provider
+    pieces: list[Any] = _NUMBERS.split(spec.name)  # text and digits in turn
+    pieces[1::2] = map(int, pieces[1::2])
+    return KINDS.index(spec.kind), pieces, spec.provider
 
 
 def _warn_of(plugin: Plugin) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isroutine
+from types import ModuleType
 from typing import Any, Final, Literal, TypeVar
 
 import pluggy
@@ -90,9 +94,10 @@ class PluginLoader:
     """Loads the plugins once, and calls their hooks one plugin at a time."""
 
     def __init__(self) -> None:
-        self.manager = pluggy.PluginManager("zoo")
+        self.manager = _Manager("zoo")
         self.manager.add_hookspecs(hookspecs)
-        self.plugins = tuple(self._load_all())
+        with _uncollected():
+            self.plugins = tuple(self._load_all())
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Give, for each plugin that implements a hook, its distribution and the call.
@@ -100,7 +105,7 @@ class PluginLoader:
         They come in the order of the distributions' names, ``tryfirst`` before and ``trylast``
         behind the others.
         """
-        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        implementations = self._implementations(hook)
         for implementation in sorted(implementations, key=lambda i: (i.trylast, not i.tryfirst)):
             chosen = {name: arguments[name] for name in implementation.argnames}
 
@@ -108,6 +113,10 @@ class PluginLoader:
                 return function(**chosen)
 
             yield implementation.plugin_name, call
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        caller: pluggy.HookCaller = getattr(self.manager.hook, hook)
+        return caller.get_hookimpls()
 
     def _load_all(self) -> Iterator[Plugin]:
         found: dict[str, list[_Found]] = {}
@@ -125,7 +134,7 @@ class PluginLoader:
 
     def _load_isolated(self, distribution: str, found: list[_Found]) -> Plugin:
         start = time.perf_counter()
-        before = set(sys.modules)
+        before = sys.modules.keys() & HEAVY
         plugin = found[0].described("ok")
         try:
             if len(found) > 1:
@@ -162,7 +171,7 @@ class PluginLoader:
         _check_repeats(specs)
         return replace(
             plugin,
-            specs=tuple(replace(spec, provider=name) for spec in specs),
+            specs=tuple(spec.given_by(name) for spec in specs),
             sources=tuple(replace(source, provider=name) for source in sources),
         )
 
@@ -173,9 +182,9 @@ class PluginLoader:
 
     def own(self, distribution: str, hook: str) -> Iterator[Any]:
         """Give what one plugin's implementations of a hook without arguments yield."""
-        for name, call in self.call(hook):
-            if name == distribution:
-                yield from iterable(call(), hook)
+        for implementation in self._implementations(hook):
+            if implementation.plugin_name == distribution:
+                yield from iterable(implementation.function(), hook)
 
     def weights(self) -> Iterator[WeightsEntry]:
         """Give the weights that plugins add; a plugin whose hook fails is warned of.
@@ -198,6 +207,28 @@ class PluginLoader:
                 continue
             for entry in entries:
                 yield replace(entry, provider=name)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage meanwhile: what plugins bring stays, and is searched in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class _Manager(pluggy.PluginManager):
+    """Looks for hooks among the functions of a module only, which takes a tenth of the time."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        """Give the options of a hook's implementation, ``None`` of anything else."""
+        if isinstance(plugin, ModuleType) and not isroutine(vars(plugin).get(name)):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
 
 
 class _Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from zoo_core.errors import PluginError
 
@@ -68,8 +68,16 @@ class Spec:
             raise PluginError(
                 f"{what}: {len(self.channels)} channels but {len(self.strides)} strides"
             )
-        for sequence in ("channels", "strides", "tags", "aliases"):
-            object.__setattr__(self, sequence, tuple(getattr(self, sequence)))
+        for name in ("channels", "strides", "tags", "aliases"):
+            given = getattr(self, name)
+            if type(given) is not tuple:
+                object.__setattr__(self, name, tuple(given))
+
+    def given_by(self, distribution: str) -> Self:
+        """Give the same component as one of a distribution, without checking it again."""
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self), provider=distribution)
+        return copy
 
     @property
     def qualified_name(self) -> str:

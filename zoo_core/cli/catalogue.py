@@ -88,12 +88,12 @@ def _model_row(model: NamedModel) -> list[str]:
     return [model.name, "model", model.summary or model.recipe, "–", "–", model.origin]
 
 
-def _row(spec: Spec) -> list[str]:
+def _row(spec: Spec) -> Sequence[str]:
     channels = "-".join(map(str, spec.channels)) or "–"
     weights = ", ".join(entry.tag for entry in registry.weights_of(spec)) or "–"
     alone = len(registry.of_kind(spec.kind).candidates(spec.name)) == 1
     name = spec.name if alone else spec.qualified_name
-    return [name, spec.kind, spec.summary, channels, weights, spec.provider]
+    return name, spec.kind, spec.summary, channels, weights, spec.provider
 
 
 def _count(source: Source, pattern: str | None) -> tuple[Source, str, int] | None:
