@@ -1,4 +1,4 @@
-"""A plugin of pytest that gives tests a Hub on this machine: the fixture ``loopback_hub``."""
+"""A plugin of pytest: the fixture ``loopback_hub``, a Hub on this machine, and ``--zoo-check``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,33 @@ UNSET: Final = (
     "HUGGING_FACE_HUB_TOKEN",
     "TRANSFORMERS_OFFLINE",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the conformance rules."""
+    parser.addoption(
+        "--zoo-check",
+        action="append",
+        default=[],
+        metavar="DIST|NAME",
+        help="also run the zoo's rules on a plugin or component, as zoo check does",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Add an item for each rule that was asked for, before others choose among the items."""
+    names = config.getoption("--zoo-check")
+    if names:
+        from zoo_core.errors import ZooError
+        from zoo_core.testing.conformance import collecting
+
+        try:
+            items += collecting.items(session, names)
+        except ZooError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture

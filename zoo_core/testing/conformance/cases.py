@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from zoo_core.catalogue import registry
-from zoo_core.testing.conformance.applying import Outcome, apply
+from zoo_core.testing.conformance.applying import Case, Outcome, apply
 from zoo_core.testing.conformance.book import rules_of, specs_of
 from zoo_core.testing.conformance.naming import find_plugin
 from zoo_core.testing.conformance.plugin import PluginSubject
@@ -42,6 +42,11 @@ def _test(rule: Rule) -> Callable[[_Cases], None]:
     test.__doc__ = f"{rule.summary}."
     test.__name__ = f"test_{rule.name}"
     return test
+
+
+def outcome_of(case: Case) -> Outcome:
+    """Apply the rule of a case."""
+    return apply(case.rule, case.subject)
 
 
 def settle(outcomes: list[Outcome]) -> None:

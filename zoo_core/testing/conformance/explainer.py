@@ -128,6 +128,7 @@ def maps(subject: ExplainerSubject) -> None:
 def targets(subject: ExplainerSubject) -> None:
     """The class is one for all pictures, one for each, or the predicted ones without it."""
     model, given = applicable(subject), pictures()
+    model.eval()
     change = "take target_class as None, an int or a tensor [B], and pick each picture's own score"
     with trying("an explanation of one class a picture", change):
         each = asked(subject, torch.tensor(EACH), given, model)

@@ -34,6 +34,12 @@ def without_gradient(module: nn.Module) -> list[str]:
     ]
 
 
+def values_of(module: nn.Module) -> dict[str, Tensor]:
+    """Give a copy of each tensor of a module's state dict."""
+    held = module.state_dict().items()
+    return {name: value.clone() for name, value in held if isinstance(value, Tensor)}
+
+
 def listed(names: list[str], most: int = 3) -> str:
     """Give the first of some names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -73,9 +79,9 @@ def train_and_eval(subject: ModuleSubject) -> None:
         found=f"{listed(modes)} in train mode",
         change="let train(mode) reach every submodule",
     )
-    before = {name: value.clone() for name, value in module.state_dict().items()}
+    before = values_of(module)
     first = subject.infer(module, subject.inputs(2))
-    changed = state.changed(before, dict(module.state_dict()))
+    changed = state.changed(before, values_of(module))
     require(
         not changed,
         expected="the same state dict after a pass in eval mode",
@@ -95,10 +101,9 @@ def train_and_eval(subject: ModuleSubject) -> None:
 @rule(*MODULES)
 def seed(subject: ModuleSubject) -> None:
     """Its initial values depend on torch's seed alone."""
-    one = subject.make(7).state_dict()
+    one = values_of(subject.make(7))
     after_one = torch.get_rng_state()
-    other = subject.make(7).state_dict()
-    differing = state.changed(dict(one), dict(other))
+    differing = state.changed(one, values_of(subject.make(7)))
     require(
         not differing,
         expected="the same initial values after the same torch.manual_seed",
@@ -119,7 +124,8 @@ def inputs_kept(subject: ModuleSubject) -> None:
     """What it is given is not changed in place."""
     module = subject.make_ready()
     inputs, given = subject.inputs(2), subject.inputs(2)
-    subject.infer(module, given)
+    with torch.no_grad():
+        subject.adapted(module)(*given)
     require(
         difference(given, inputs) == 0,
         expected="inputs as they were",
@@ -148,10 +154,10 @@ def batch_independence(subject: ModuleSubject) -> None:
 def state_dict(subject: ModuleSubject) -> None:
     """Its state dict, loaded into another one, makes that do the same."""
     module = subject.make_ready()
-    with torch.no_grad():
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
-                buffer += 0.1
+    learnt = dict(module.named_parameters())
+    for name, value in module.state_dict().items():  # its buffers that are stored
+        if name not in learnt and isinstance(value, Tensor) and value.is_floating_point():
+            value += 0.1
     other = subject.make(1).eval()
     with trying("a state dict that another one of it loads", "keep the names of its tensors"):
         other.load_state_dict(copy.deepcopy(module.state_dict()))
@@ -180,8 +186,8 @@ def by_value(subject: ModuleSubject) -> None:
     torch.manual_seed(0)
     with trying("a constructor that takes its arguments again", change):
         other = type(module)(**read)
-    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in other.state_dict().items()}
+    ours = {name: value.shape for name, value in values_of(module).items()}
+    theirs = {name: value.shape for name, value in values_of(other).items()}
     differing = state.changed(ours, theirs)
     require(
         not differing,
@@ -248,7 +254,7 @@ def compiles(subject: ModuleSubject) -> None:
     change = "keep forward to tensor operations: no print, no .item(), no branch on values"
     try:
         with trying("one graph of torch.compile", change), torch.no_grad():
-            found = list(compiled(*inputs))
+            found = list(compiled(*subject.inputs(2)))
     finally:
         torch._dynamo.reset()
     gap = difference(found, expected)
@@ -269,11 +275,10 @@ def exports(subject: ModuleSubject) -> None:
     change = "keep forward to tensor operations, and read sizes from x.shape in it"
     with trying("a program of torch.export", change), torch.no_grad():
         program = torch.export.export(module, inputs, dynamic_shapes=open_batch).module()
-    other = subject.inputs(3)
     with torch.no_grad():
-        expected = list(module(*other))
+        expected = list(module(*subject.inputs(3)))
         with trying("a program that takes another batch than the example's", change):
-            found = list(program(*other))
+            found = list(program(*subject.inputs(3)))
     gap = difference(found, expected)
     require(
         gap < ROUNDING,
