@@ -42,6 +42,7 @@ FIRST_PARTY = {
         "AblationCAM": "zoo-gradcam",
         "AttentionMaps": "zoo-attention-maps",
         "AttentionRollout": "zoo-attention-maps",
+        "CaptumExplainer": "zoo-captum",
         "EigenCAM": "zoo-gradcam",
         "GradCAM": "zoo-gradcam",
         "GradCAMPlusPlus": "zoo-gradcam",

@@ -194,6 +194,6 @@ class Net(Backbone):
 """The target module of plugins whose components are built: a backbone that is right."""
 
 FIRST_PARTY = (
-    "zoo-attention", "zoo-attention-maps", "zoo-cbam", "zoo-decoders", "zoo-gradcam", "zoo-resnet",
-    "zoo-saliency", "zoo-smp", "zoo-timm", "zoo-unet", "zoo-vit",
+    "zoo-attention", "zoo-attention-maps", "zoo-captum", "zoo-cbam", "zoo-decoders", "zoo-gradcam",
+    "zoo-resnet", "zoo-saliency", "zoo-smp", "zoo-timm", "zoo-unet", "zoo-vit",
 )  # fmt: skip

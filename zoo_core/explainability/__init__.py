@@ -24,6 +24,7 @@ from zoo_core.lookup import class_getter
 
 if TYPE_CHECKING:
     from zoo_attention_maps.maps import AttentionMaps as AttentionMaps
+    from zoo_captum.explainer import CaptumExplainer as CaptumExplainer
     from zoo_gradcam.ablation import AblationCAM as AblationCAM
     from zoo_gradcam.eigen import EigenCAM as EigenCAM
     from zoo_gradcam.gradient import GradCAM as GradCAM
