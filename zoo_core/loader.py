@@ -25,6 +25,7 @@ from zoo_core.manifest import WeightsEntry
 from zoo_core.spec import Source, Spec
 
 GROUP: Final = "zoo.plugins"
+HOOKS: Final = tuple(name for name in vars(hookspecs) if name.startswith("zoo_"))
 HEAVY: Final = ("torch", "torchvision", "timm", "numpy", "tensorflow", "jax", "transformers")
 
 # A plugin may end the interpreter as it is imported; that must not end ours.
@@ -41,9 +42,12 @@ class Plugin:
         module: What its entry point names.
         status: ``ok``, ``failed``, or ``blocked`` by ``ZOO_PLUGINS`` or ``ZOO_BLOCK_PLUGINS``.
         reason: Why it failed or is blocked.
+        api: Major and minor number of the interface that it is written against; ``None`` where it
+            was not loaded.
         heavy: Heavy modules that its catalogue imported, which slows every command down.
         specs: Its components.
         sources: Its families of components.
+        hooks: The hooks that it implements, in the order of :mod:`zoo_core.hookspecs`.
         load_ms: Milliseconds that loading took.
     """
 
@@ -52,9 +56,11 @@ class Plugin:
     module: str
     status: Literal["ok", "failed", "blocked"]
     reason: str = ""
+    api: tuple[int, int] | None = None
     heavy: tuple[str, ...] = ()
     specs: tuple[Spec, ...] = ()
     sources: tuple[Source, ...] = ()
+    hooks: tuple[str, ...] = ()
     load_ms: float = 0.0
 
 
@@ -159,7 +165,7 @@ class PluginLoader:
             raise PluginError("its metadata is damaged; install it again")
         _check_requirement(found.headers)
         module = found.entry.load()
-        _check_api(module)
+        api = _check_api(module)
         _check_hook_names(module)
         name = plugin.distribution
         other = self.manager.get_name(module)
@@ -171,9 +177,14 @@ class PluginLoader:
         _check_repeats(specs)
         return replace(
             plugin,
+            api=api,
+            hooks=tuple(hook for hook in HOOKS if self._implements(name, hook)),
             specs=tuple(spec.given_by(name) for spec in specs),
             sources=tuple(replace(source, provider=name) for source in sources),
         )
+
+    def _implements(self, distribution: str, hook: str) -> bool:
+        return any(one.plugin_name == distribution for one in self._implementations(hook))
 
     def _forget(self, distribution: str) -> None:
         """Undo the registration of a plugin that failed at it or afterwards."""
@@ -298,13 +309,14 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.sub(r"(\.0+)+$", "", version).split(".")))
 
 
-def _check_api(module: object) -> None:
+def _check_api(module: object) -> tuple[int, int]:
     api = getattr(module, "ZOO_API", None)
     ours = ".".join(map(str, PLUGIN_API))
     match api:
         case (int(major), int(minor)):
             if major != PLUGIN_API[0] or minor > PLUGIN_API[1]:
                 raise PluginError(f"is written for plugin API {major}.{minor}; this is {ours}")
+            return major, minor
         case None:
             raise PluginError(f"does not say its plugin API; put ZOO_API = {PLUGIN_API} in it")
         case _:
@@ -312,17 +324,16 @@ def _check_api(module: object) -> None:
 
 
 def _check_hook_names(module: object) -> None:
-    known = [name for name in vars(hookspecs) if name.startswith("zoo_")]
     for name, value in vars(module).items():
         marked = getattr(value, "zoo_impl", None)
-        if name in known and callable(value) and not isinstance(marked, dict):
+        if name in HOOKS and callable(value) and not isinstance(marked, dict):
             raise PluginError(f"{name} is not marked as a hook; write @hookimpl above it")
         hook = (marked.get("specname") or name) if isinstance(marked, dict) else None
-        if hook is not None and hook not in known:
+        if hook is not None and hook not in HOOKS:
             from difflib import get_close_matches
 
-            near = get_close_matches(hook, known, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            near = get_close_matches(hook, HOOKS, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(HOOKS)}"
             raise PluginError(f"{hook} is no hook of the zoo; {hint}")
 
 

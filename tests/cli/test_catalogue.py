@@ -222,17 +222,19 @@ def test_info_without_a_near_miss_says_where_to_look(
 
 def test_plugins_shows_each_distribution(zoo: Zoo, table: Table) -> None:
     header, *rows = table(printed(zoo("plugins")))
-    assert header == ["distribution", "version", "status", "ms", "gives, or why not"]
+    assert header == ["distribution", "version", "api", "status", "ms", "gives, or why not"]
     told = {row[0]: row[1:] for row in rows}
-    assert told["zoo-resnet"][1] == "ok"
-    assert told["zoo-resnet"][3] == "resnet18, resnet34, resnet50, resnet101, resnet152"
-    assert told["zoo-timm"][3] == "timm/*"
+    assert told["zoo-resnet"][1:3] == ["1.0", "ok"]
+    assert told["zoo-resnet"][4] == "resnet18, resnet34, resnet50, resnet101, resnet152"
+    assert told["zoo-timm"][4] == "timm/*"
 
 
 def test_plugins_prints_json(zoo: Zoo) -> None:
     told = {item["distribution"]: item for item in json.loads(printed(zoo("plugins", "--json")))}
     resnet = told["zoo-resnet"]
     assert (resnet["status"], resnet["reason"], resnet["heavy"]) == ("ok", "", [])
+    assert (resnet["api"], resnet["hooks"]) == ("1.0", ["zoo_specs"])
+    assert told["zoo-timm"]["hooks"] == ["zoo_sources"]
     assert resnet["components"][0] == "backbone:resnet18"
     assert told["zoo-timm"]["sources"] == ["backbone:timm/", "attention:timm/"]
     assert 0 < resnet["load_ms"] < 1000
@@ -241,6 +243,6 @@ def test_plugins_prints_json(zoo: Zoo) -> None:
 def test_plugins_shows_blocked_ones(zoo: Zoo, table: Table) -> None:
     rows = table(printed(zoo("plugins", ZOO_BLOCK_PLUGINS="zoo-timm")))
     (blocked,) = [row for row in rows if row[0] == "zoo-timm"]
-    assert blocked[2] == "blocked"
+    assert blocked[2:4] == ["–", "blocked"]
     names = printed(zoo("list", ZOO_BLOCK_PLUGINS="zoo-timm"))
     assert "timm/*" not in names

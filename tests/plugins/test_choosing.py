@@ -82,14 +82,14 @@ def test_a_name_that_is_not_installed_is_warned_of(installed: Installed, variabl
 
 def test_the_table_shows_each_state_and_its_reason(installed: Installed) -> None:
     done = installed.zoo("plugins", ZOO_BLOCK_PLUGINS="zoo-two-net")
-    rows = [line.split(maxsplit=4) for line in done.stdout.splitlines()]
-    shown = {name: (version, state, told) for name, version, state, _, told in rows}
-    assert shown["distribution"] == ("version", "status", "gives, or why not")
-    assert shown["zoo-one"] == ("1.0", "ok", "one")
-    assert shown["zoo-two-net"] == ("1.0", "blocked", "named in ZOO_BLOCK_PLUGINS")
+    rows = [line.split(maxsplit=5) for line in done.stdout.splitlines()]
+    shown = {name: (version, api, state, told) for name, version, api, state, _, told in rows}
+    assert shown["distribution"] == ("version", "api", "status", "gives, or why not")
+    assert shown["zoo-one"] == ("1.0", "1.0", "ok", "one")
+    assert shown["zoo-two-net"] == ("1.0", "–", "blocked", "named in ZOO_BLOCK_PLUGINS")
     reason = "ZeroDivisionError: division by zero"
-    assert shown["zoo-broken"] == ("1.0", "failed", reason)
-    assert set(FIRST_PARTY) <= {name for name, (_, state, _) in shown.items() if state == "ok"}
+    assert shown["zoo-broken"] == ("1.0", "–", "failed", reason)
+    assert set(FIRST_PARTY) <= {name for name, (*_, state, _) in shown.items() if state == "ok"}
     assert done.stderr == warning("zoo-broken", reason) + "\n"
 
 

@@ -14,6 +14,7 @@ from zoo_core.cli.completion import NameType
 from zoo_core.cli.tables import echo_json, echo_table
 from zoo_core.errors import UsageError
 from zoo_core.grammar import WIRED
+from zoo_core.loader import Plugin
 from zoo_core.manifest import NamedModel, WeightsEntry
 from zoo_core.spec import KINDS, Source, Spec
 
@@ -274,6 +275,9 @@ def _entry_json(entry: WeightsEntry) -> dict[str, Any]:
 def plugins(as_json: bool) -> None:
     """Show the installed plugins and how they fare.
 
+    Of each its version, the plugin API that it is written for, the milliseconds that loading it
+    took, and what it gives: components, families of them, and what hooks it implements.
+
     \b
     Examples:
       zoo plugins
@@ -285,24 +289,33 @@ def plugins(as_json: bool) -> None:
                 {
                     "distribution": plugin.distribution,
                     "version": plugin.version,
+                    "api": ".".join(map(str, plugin.api)) if plugin.api else None,
                     "status": plugin.status,
                     "reason": plugin.reason,
                     "heavy": list(plugin.heavy),
                     "components": [f"{spec.kind}:{spec.name}" for spec in plugin.specs],
                     "sources": [f"{source.kind}:{source.prefix}" for source in plugin.sources],
+                    "hooks": list(plugin.hooks),
                     "load_ms": round(plugin.load_ms, 2),
                 }
                 for plugin in registry.plugins
             ]
         )
         return
-    rows = []
-    for plugin in registry.plugins:
-        gives = [spec.name for spec in plugin.specs]
-        gives += dict.fromkeys(f"{source.prefix}*" for source in plugin.sources)
-        told = plugin.reason or ", ".join(gives)
-        if plugin.heavy:
-            told += f" (slow: imports {', '.join(plugin.heavy)})"
-        ms = f"{plugin.load_ms:.1f}"
-        rows.append([plugin.distribution, plugin.version, plugin.status, ms, told])
-    echo_table(["distribution", "version", "status", "ms", "gives, or why not"], rows, right="ms")
+    rows = [_plugin_row(plugin) for plugin in registry.plugins]
+    header = ["distribution", "version", "api", "status", "ms", "gives, or why not"]
+    echo_table(header, rows, right="ms")
+
+
+def _plugin_row(plugin: Plugin) -> Sequence[str]:
+    gives = [spec.name for spec in plugin.specs]
+    gives += dict.fromkeys(f"{source.prefix}*" for source in plugin.sources)
+    gives += [hook for hook in plugin.hooks if hook not in ("zoo_specs", "zoo_sources")]
+    told = plugin.reason or ", ".join(gives) or "nothing"
+    status: str = plugin.status
+    if plugin.heavy:
+        status = "slow" if status == "ok" else status
+        told += f" (slow: imports {', '.join(plugin.heavy)})"
+    api = ".".join(map(str, plugin.api)) if plugin.api else "–"
+    ms = f"{plugin.load_ms:.1f}"
+    return plugin.distribution, plugin.version, api, status, ms, told
