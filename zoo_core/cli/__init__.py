@@ -20,6 +20,7 @@ from zoo_core.cli.data import data
 from zoo_core.cli.evaluate import evaluate
 from zoo_core.cli.explain import explain
 from zoo_core.cli.export import export
+from zoo_core.cli.install import install, uninstall
 from zoo_core.cli.new import new
 from zoo_core.cli.predict import predict
 from zoo_core.cli.push import push
@@ -133,6 +134,8 @@ for _command in (
     push,
     check,
     new,
+    install,
+    uninstall,
     completion,
 ):
     cli.add_command(_command)

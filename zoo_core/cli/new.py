@@ -50,7 +50,7 @@ class Names:
 @click.option(
     "--dir",
     "parent",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     default=".",
     metavar="DIR",
     help="Write it into DIR.  [default: the current folder]",

@@ -1,4 +1,4 @@
-"""What my-backbone gives; without torch, because ``zoo list`` imports it."""
+"""What my-backbone gives; no torch here, because ``zoo list`` imports it."""
 
 from zoo_core import Spec, hookimpl
 

@@ -1,4 +1,4 @@
-"""What my-decoder gives; without torch, because ``zoo list`` imports it."""
+"""What my-decoder gives; no torch here, because ``zoo list`` imports it."""
 
 from zoo_core import Spec, hookimpl
 

@@ -1,4 +1,4 @@
-"""What my-explainer gives; without torch, because ``zoo list`` imports it."""
+"""What my-explainer gives; no torch here, because ``zoo list`` imports it."""
 
 from zoo_core import Spec, hookimpl
 
