@@ -17,6 +17,7 @@ from zoo_core.cli.catalogue import info, list_command, plugins
 from zoo_core.cli.check import check
 from zoo_core.cli.completion import completion
 from zoo_core.cli.data import data
+from zoo_core.cli.doctor import doctor
 from zoo_core.cli.evaluate import evaluate
 from zoo_core.cli.explain import explain
 from zoo_core.cli.export import export
@@ -136,6 +137,7 @@ for _command in (
     new,
     install,
     uninstall,
+    doctor,
     completion,
 ):
     cli.add_command(_command)

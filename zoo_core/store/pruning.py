@@ -60,7 +60,7 @@ def all_of(entries: Iterable[WeightsEntry]) -> list[Removal]:
 def remove(removal: Removal) -> None:
     """Delete files, and the folders and references that mean nothing without them."""
     for path in removal.paths:
-        if not _is_being_written(removal.cache, path):
+        if not is_being_written(removal.cache, path):
             path.unlink(missing_ok=True)
     _tidy(removal.cache)
 
@@ -77,11 +77,12 @@ def _unfinished(cache: Repository) -> list[Removal]:
     return [
         Removal(what, cache, (path,), path.stat().st_size)
         for path in sorted(cache.blobs.glob("*.incomplete"))
-        if not _is_being_written(cache, path)
+        if not is_being_written(cache, path)
     ]
 
 
-def _is_being_written(cache: Repository, path: Path) -> bool:
+def is_being_written(cache: Repository, path: Path) -> bool:
+    """Tell whether an unfinished download goes on in some process."""
     from filelock import Timeout
 
     if path.suffix != ".incomplete":
