@@ -324,6 +324,17 @@ def test_silence_has_a_limit(
     assert time.monotonic() - start < 15
 
 
+def test_what_is_gained_between_silences_does_not_make_them_longer(
+    loopback_hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "PATIENCE", 3.0)
+    monkeypatch.setattr(hub, "_ANSWER", 0.5)
+    loopback_hub.add(REPOSITORY, {NAME: save({"weight": torch.ones(1_000_000)})})
+    hangs = loopback_hub.fault(Hang(after=200_000))
+    assert f"{loopback_hub.endpoint} cannot be reached (" in refused()
+    assert 1 < hangs.hits < 5  # if each gain restored the patience, there would be five
+
+
 def test_the_limits_on_silence_add_up_to_less_than_a_minute() -> None:
     # The last attempt may begin just before patience ends, and the head before the body.
     assert hub.PATIENCE + hub._ANSWER < 60

@@ -44,6 +44,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self._lost = 0.0
         self._bytes = 0
 
     def gained(self, count: int) -> None:
@@ -53,10 +54,16 @@ class Progress:
             self._last = time.monotonic()
             self._bytes = 0
 
+    def broke_off(self) -> None:
+        """Note that an attempt failed: what the next one gains does not make good the wait."""
+        now = time.monotonic()
+        self._lost += now - self._last
+        self._last = now
+
     @property
     def left(self) -> float:
         """Seconds of patience left."""
-        return PATIENCE - (time.monotonic() - self._last)
+        return PATIENCE - self._lost - (time.monotonic() - self._last)
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,7 @@ class Hub:
                 return attempt()
             except (TransientError, _transport_error()) as error:
                 failure = error
+                progress.broke_off()
             if progress.left <= pause:
                 break
             time.sleep(pause)
