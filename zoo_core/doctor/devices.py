@@ -24,19 +24,19 @@ print(json.dumps({
     "built": torch.version.cuda,
     "cuda": cuda,
     "mps": torch.backends.mps.is_available(),
-}))
+}), flush=True)
+import torchvision
 """
 
 
 def examine() -> Iterator[Finding]:
     """Import torch and torchvision elsewhere, and tell of the processors and accelerators."""
-    told, trouble = _run(PROBE)
-    if trouble:
+    told, trouble = _probe()
+    if not told:
         mend = "pip install --force-reinstall torch torchvision"
         yield problem("torch", f"cannot be used: {trouble}", mend)
         yield ok("cpu", f"{_cores()} cores")
         return
-    _, trouble = _run("import json, torchvision; print(json.dumps({}))")
     if trouble:
         mend = "pip install --force-reinstall torchvision"
         yield problem("torchvision", f"cannot be imported: {trouble}", mend)
@@ -60,16 +60,14 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _run(code: str) -> tuple[dict[str, Any], str]:
-    """Give what code prints as JSON, and why it cannot, which is empty if it can."""
+def _probe() -> tuple[dict[str, Any], str]:
+    """Give what torch tells, nothing if it cannot be used, and the reason of a failure."""
     # Not -P: the zoo's own process has the same path, and may be broken by the same file.
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", PROBE]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     except subprocess.TimeoutExpired:
         return {}, f"no end within {LIMIT:.0f} s"
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return {}, lines[-1] if lines else f"exit code {done.returncode}"
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told, ""
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"threads"')]
+    reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return (told or [{}])[0], reason if done.returncode else ""

@@ -9,18 +9,18 @@ from typing import Any, Final
 from zoo_core.doctor.finding import Finding, note, ok, problem
 from zoo_core.errors import WeightsError
 from zoo_core.loader import describe
+from zoo_core.store.hub import Hub, is_private
 
 LIMIT: Final = 5.0  # seconds for the whole answer
 
 
 def examine() -> Iterator[Finding]:
     """Ask the Hub at ``HF_ENDPOINT`` who asks, which is cheap to answer."""
-    from zoo_core.store.hub import Hub
-
     try:
         hub = Hub()
     except WeightsError as error:
-        yield problem("endpoint", str(error), "unset HF_ENDPOINT")
+        variable = str(error).partition(" ")[0]  # HF_ENDPOINT, or HF_HOME with its tokens
+        yield problem("endpoint", str(error), f"unset {variable}")
         return
     if hub.offline:
         found = f"{hub.endpoint} is not asked: HF_HUB_OFFLINE is set, so nothing is fetched"
@@ -44,7 +44,7 @@ def _ask(endpoint: str) -> Iterator[Finding]:
         yield ok("endpoint", f"{endpoint} answers")
     if answer == 200:
         yield ok("token", "it is taken")
-    elif answer in (401, 403) and _has_token():
+    elif answer in (401, 403) and _token(endpoint):
         yield problem("token", f"{endpoint} does not take it ({answer})", "hf auth login")
 
 
@@ -57,18 +57,18 @@ def _unreachable(endpoint: str, reason: str) -> Finding:
 def _request(endpoint: str, outcome: list[Any]) -> None:
     """Append the answer's status, or the reason why there is none."""
     from huggingface_hub import get_session
-    from huggingface_hub.utils import build_hf_headers
 
+    token = _token(endpoint)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = get_session().get(
-            f"{endpoint}/api/whoami-v2", headers=build_hf_headers(), timeout=LIMIT
-        )
+        answer = get_session().get(f"{endpoint}/api/whoami-v2", headers=headers, timeout=LIMIT)
         outcome.append(answer.status_code)
     except Exception as error:  # whatever it is, it is shown
         outcome.append(describe(error))
 
 
-def _has_token() -> bool:
+def _token(endpoint: str) -> str | None:
+    """Give the token, if it may be sent to this address."""
     from huggingface_hub import get_token
 
-    return bool(get_token())
+    return get_token() if is_private(endpoint) else None

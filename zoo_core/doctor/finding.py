@@ -47,9 +47,5 @@ def problem(about: str, found: str, remedy: str) -> Finding:
 def summary(findings: Iterable[Finding]) -> str:
     """Give the number of problems and notes in words: "1 problem, 2 notes"."""
     counts = Counter(finding.level for finding in findings)
-    words = {"problem": "problem", "note": "note"}
-    told = [
-        f"{counts[level] or 'no'} {word}{'' if counts[level] == 1 else 's'}"
-        for level, word in words.items()
-    ]
-    return ", ".join(told)
+    levels: tuple[Level, ...] = ("problem", "note")
+    return ", ".join(f"{counts[one] or 'no'} {one}{'s' * (counts[one] != 1)}" for one in levels)
