@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from zoo_core.errors import DamagedFileError, SavedModelError
 from zoo_core.models.attention import CBAM
 from zoo_core.models.backbones import CNNBackbone, TimmBackbone
 from zoo_core.models.encoder_decoder import UNetDecoder
+from zoo_core.saved.saving import saved_files
 from zoo_core.testing import LoopbackHub
 from zoo_core.weights import TensorFile
 
@@ -35,12 +38,50 @@ def outputs(model: MultitaskModel) -> list[Tensor]:
     return list(result.values()) if isinstance(result, dict) else [result]
 
 
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def round_trip(model: MultitaskModel, folder: Path) -> MultitaskModel:
     model.save_pretrained(folder)
     loaded = MultitaskModel.from_pretrained(folder)
     assert not loaded.training
     assert all(map(torch.equal, outputs(loaded), outputs(model)))
     return loaded
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import zoo_core as zoo
+
+def replace(self, target, first=Path.replace):
+    if self.name == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return first(self, target)
+
+model = zoo.build("resnet18", num_classes_classification=3, seed=1)
+Path.replace = replace
+model.save_pretrained(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("killed_before", "classes"), [("model.safetensors", 2), ("config.json", 3)]
+)
+def test_a_save_that_is_killed_leaves_the_old_model_or_the_new_one(
+    tmp_path: Path, killed_before: str, classes: int
+) -> None:
+    zoo.build("resnet18", num_classes_classification=2, seed=0).save_pretrained(tmp_path)
+    command = [sys.executable, "-c", KILLED, str(tmp_path), killed_before]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    here = zoo.build("resnet18", num_classes_classification=classes, seed=classes - 2)
+    loaded = MultitaskModel.from_pretrained(tmp_path)
+    assert all(map(torch.equal, outputs(loaded), outputs(here)))
+    files = {name: file.read_bytes() for name, file in saved_files(tmp_path).items()}
+    assert json.loads(files["config.json"])["sha256"] == sha256(files["model.safetensors"])
+    round_trip(zoo.build("resnet18", num_classes_classification=4, seed=2), tmp_path)
+    assert saved_files(tmp_path)["config.json"] == tmp_path / "config.json"
 
 
 @pytest.mark.parametrize(

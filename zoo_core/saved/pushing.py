@@ -17,7 +17,7 @@ from huggingface_hub import utils as hub_utils
 
 from zoo_core.errors import SavedModelError, UsageError, ZooError
 from zoo_core.manifest import RULES
-from zoo_core.saved.saving import CARD, FILES
+from zoo_core.saved.saving import CARD, FILES, saved_files
 from zoo_core.store.hub import is_private
 
 if TYPE_CHECKING:
@@ -116,9 +116,8 @@ def push_folder(
         SavedModelError: If the Hub does not take it.
     """
     check_repository(repository)
-    present = {path.name: path for path in sorted(folder.iterdir())}
-    files = [name for name in FILES if name in present]
-    additions = [_addition(present[name], repository) for name in files]
+    present = saved_files(folder)
+    additions = [_addition(file, repository) for file in present.values()]
     with _talking(repository, None) as api:
         api.create_repo(repository, private=private, exist_ok=True)
         if branch is not None:
@@ -129,8 +128,8 @@ def push_folder(
         repository=repository,
         url=url if branch is None else f"{url}/tree/{branch}",
         commit=commit.oid,
-        files=tuple(files),
-        left_out=tuple(name for name in present if name not in FILES),
+        files=tuple(present),
+        left_out=tuple(sorted(path.name for path in folder.iterdir() if path.name not in FILES)),
     )
 
 

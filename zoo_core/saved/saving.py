@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -39,6 +40,7 @@ WEIGHTS: Final = constants.SAFETENSORS_SINGLE_FILE
 CONFIG: Final = constants.CONFIG_NAME
 CARD: Final = "README.md"
 FILES: Final = (CARD, CONFIG, WEIGHTS)
+_ASIDE: Final = ".saving-"
 
 _KINDS: Final = {"backbone": Backbone, "attention": Attention, "decoder": Decoder}
 
@@ -298,21 +300,51 @@ def write(model: MultitaskModel, folder: Path) -> None:
 def staged(folder: Path) -> Iterator[Path]:
     """Give a folder to write to, whose files then take their places in another; or none do.
 
-    A model card that stands there already stays.
+    A model card that stands there already stays. A process that is killed leaves the model that
+    was there or the new one, never half of each: see :func:`saved_files`.
 
     Raises:
         SavedModelError: If something cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
+        with TemporaryDirectory(prefix=_ASIDE, dir=folder) as aside:
             yield Path(aside)
+            _finish(folder)
             for name in (WEIGHTS, CONFIG, CARD):
                 if name != CARD or not (folder / CARD).exists():
                     Path(aside, name).replace(folder / name)
     except (OSError, SafetensorError) as error:
         text = " ".join(str(error).split())
         raise SavedModelError(f"{folder}: the model cannot be saved: {text}") from error
+
+
+def saved_files(folder: Path) -> dict[str, Path]:
+    """Give the files of the model that is saved in a folder, by name, as far as they are there.
+
+    Where a save was killed after its weights had taken their place, its configuration still
+    stands aside, without them.
+    """
+    files = {name: folder / name for name in FILES if (folder / name).exists()}
+    for aside in _cut_short(folder):
+        files[CONFIG] = aside / CONFIG
+    return files
+
+
+def _cut_short(folder: Path) -> list[Path]:
+    """Give where a save that was killed left its configuration, but no weights."""
+    return [
+        aside
+        for aside in folder.glob(f"{_ASIDE}*")
+        if (aside / CONFIG).is_file() and not (aside / WEIGHTS).exists()
+    ]
+
+
+def _finish(folder: Path) -> None:
+    """Put in its place what a save that was killed left aside."""
+    for aside in _cut_short(folder):
+        (aside / CONFIG).replace(folder / CONFIG)
+        shutil.rmtree(aside)
 
 
 def _tensors(model: MultitaskModel) -> dict[str, Tensor]:
@@ -343,10 +375,11 @@ def read_folder(folder: Path, heads: Heads) -> MultitaskModel:
     Raises:
         SavedModelError: If the folder is not one, or does not fit what it says it is.
     """
-    if not (folder / CONFIG).exists():
+    config = saved_files(folder).get(CONFIG)
+    if config is None:
         raise SavedModelError(f"{folder}: there is no saved model here: it has no {CONFIG}")
     where = str(folder)
-    files = SavedFiles(where=where, source=where, config=folder / CONFIG, weights=folder / WEIGHTS)
+    files = SavedFiles(where=where, source=where, config=config, weights=folder / WEIGHTS)
     return restore(files, heads)
 
 
