@@ -153,7 +153,9 @@ def _pip_install(*arguments: str, as_json: bool) -> dict[str, str]:
 
 
 def _name(text: str) -> str:
-    """Give the distribution's name that a requirement begins with."""
+    """Give the distribution's name that a requirement, or a wheel's name, begins with."""
+    if text.endswith(".whl"):
+        return normalise(re.split(r"[/\\]", text)[-1].partition("-")[0])
     found = re.match(r"[\w.-]*\w", text)
     return normalise(found[0]) if found else ""
 
