@@ -16,8 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from zoo_core.errors import InputError
+from zoo_core.evaluation.sampling import UnpaddedSampler
 from zoo_core.evaluation.tasks import split_batch
 from zoo_core.training.world import World
+
+_END: Final = object()
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Batches:
     whole one; each process gets its part.
 
     Args:
-        loader: A ``DataLoader``, or anything that gives batches in the same order each time.
+        loader: A ``DataLoader``, or anything that gives batches, in an order that depends on
+            Python's, NumPy's and torch's generators at most.
         world: The processes that share it.
         seed: What order and samples depend on.
 
@@ -73,12 +77,14 @@ class Batches:
         self._seed = seed
         self._loader = loader
         self._plan: _Plan | None = None
-        sampler = getattr(loader, "sampler", None)
-        if isinstance(sampler, DistributedSampler):
-            raise InputError(
-                "the loader has a DistributedSampler; leave it out: the Trainer gives each process "
-                "its part of every batch"
-            )
+        within = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+        for sampler in (getattr(loader, "sampler", None), within):
+            is_share = isinstance(sampler, UnpaddedSampler) and world.size > 1
+            if is_share or isinstance(sampler, DistributedSampler):
+                raise InputError(
+                    f"the loader has a {type(sampler).__name__}; leave it out: the Trainer gives "
+                    f"each process its part of every batch"
+                )
         if isinstance(loader, DataLoader) and not _is_iterable(loader) and loader.batch_sampler:
             self._plan = _Plan()
             self._keyed = _rebuilt(loader, self._plan)
@@ -109,9 +115,7 @@ class Batches:
             InputError: If a batch is not made of pictures and targets.
         """
         if self._plan is None:
-            with isolated(mixed(self._seed, number)):
-                given = list(islice(self._loader, start, None)) if start else self._loader
-            for batch in given:
+            for batch in islice(_alone(self._loader, mixed(self._seed, number)), start, None):
                 yield Batch(*split_batch(batch), ())
             return
         shares = [_share(batch, self._world) for batch in self._order(number)[start:]]
@@ -160,13 +164,36 @@ def isolated(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _generators_kept() -> Iterator[None]:
-    before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    before = _generators()
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.default_generator.set_state(before[2])
+        _set_generators(before)
+
+
+def _generators() -> tuple[Any, Any, Tensor]:
+    return random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+
+
+def _set_generators(state: tuple[Any, Any, Tensor]) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    torch.default_generator.set_state(state[2])
+
+
+def _alone(batches: Iterable[Any], seed: int) -> Iterator[Any]:
+    """Give batches that are drawn from generators of their own, whatever is drawn in between."""
+    with isolated(seed):
+        iterator = iter(batches)
+        own = _generators()
+    while True:
+        with _generators_kept():
+            _set_generators(own)
+            batch = next(iterator, _END)
+            own = _generators()
+        if batch is _END:
+            return
+        yield batch
 
 
 def seed_generators(seed: int) -> None:
