@@ -27,8 +27,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from zoo_core.evaluation import (
-    ClassificationMetrics, Evaluator, SegmentationMetrics, UnpaddedSampler,
+    ClassificationMetrics, Evaluator, Experiment, SegmentationMetrics, UnpaddedSampler,
 )
+from zoo_core.training import Trainer
 
 class Pixels(nn.Module):
     def __init__(self):
@@ -80,6 +81,15 @@ if ranked:
     model.module.norm.running_mean += dist.get_rank()
     model.register_forward_pre_hook(lambda *_: sys.exit("its forward is not to be called"))
 results["parallel"] = Evaluator(model).evaluate(loader(15, 1))
+model = Pixels()
+clean = TensorDataset(images.nan_to_num(), labels, masks)
+trainer = Trainer(model, max_epochs=1, seed=0, device="cpu", progress=False)
+history = Experiment(model, trainer, Evaluator(model)).run(*[DataLoader(clean, 8)] * 2)
+results["experiment"] = [
+    history[when][task][what]
+    for when in ("val_metrics", "evaluation")
+    for task, what in (("classification", "samples"), ("segmentation", "pixels"))
+]
 try:
     evaluator.evaluate([])
 except Exception as error:
@@ -133,6 +143,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert one["evaluator 103"]["classification"]["non_finite"] == 1
     assert one["classification 2"][0]["samples"] == 2 * 101
     assert one["evaluator 1"]["segmentation"]["pixels"] == 35
+    assert one["experiment"] == [[102], [103 * 35 - 5], 102, 103 * 35 - 5]
     assert one["empty"] == "the loader gave no batch"
 
 

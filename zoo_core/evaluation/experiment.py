@@ -14,11 +14,13 @@ from torch import nn
 from zoo_core.errors import InputError
 from zoo_core.evaluation.evaluator import Evaluator
 from zoo_core.evaluation.tables import for_json
+from zoo_core.evaluation.tasks import KEYS
 from zoo_core.hookspecs import hookimpl
 from zoo_core.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from zoo_core.training.trainer import Trainer
+    from zoo_core.training.world import World
 
 _NAME: Final = re.compile(r"run-(\d{3,})")
 
@@ -113,7 +115,7 @@ class Experiment:
         finally:
             trainer.callbacks.unregister(self)
         if self.evaluator is not None and val_loader is not None:
-            history["evaluation"] = self.evaluator.evaluate(val_loader)
+            history["evaluation"] = self.evaluator.evaluate(_share(val_loader, trainer.world))
         self._write(history)
         return history
 
@@ -137,3 +139,16 @@ class Experiment:
         text = json.dumps(for_json(dict(history)), indent=1)
         aside.write_text(f"{text}\n", encoding="utf-8")
         aside.replace(self.folder / "history.json")
+
+
+def _share(loader: Iterable[Any], world: World) -> Iterable[Any]:
+    """Give what one of several processes evaluates of a loader that all have."""
+    if world.size == 1:
+        return loader
+    from zoo_core.training.loading import Batches
+
+    return (
+        {"image": batch.images} | {KEYS[task]: found for task, found in batch.targets.items()}
+        for batch in Batches(loader, world, seed=0).epoch(0)
+        if batch.counts
+    )
