@@ -204,6 +204,18 @@ def test_torchrun_gives_the_same_run(run: tuple[Path, str], scenes: Path, tmp_pa
     assert histories[1]["train_loss"] == pytest.approx(histories[0]["train_loss"], rel=1e-3)
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
     MultitaskModel.from_pretrained(tmp_path / "run" / "model")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "zoo_core", "evaluate", str(tmp_path / "run"), "--data", str(scenes),
+            "--workers", "0", "--json",
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)["classification"]
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())["classification"]
+    assert (measured["samples"], measured["accuracy"]) == (told["samples"], told["accuracy"])
 
 
 def test_options_come_from_a_file_and_the_command_line_wins(

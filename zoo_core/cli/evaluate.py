@@ -87,12 +87,14 @@ def evaluate(
         batch_size=batch_size, ignore_index=ignore_index, precision=precision, device=device,
         workers=workers,
     )  # fmt: skip
+    if not _is_main():
+        return
     if as_json:
         from zoo_core.evaluation.tables import for_json
         from zoo_core.training.artefacts import measured
 
         echo_json(for_json(measured(evaluator.metrics, ready.labels)))
-    elif _is_main():
+    else:
         _echo(evaluator, ready, per_class, confusion)
 
 
