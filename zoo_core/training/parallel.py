@@ -47,9 +47,8 @@ class Replica:
         self._optimizer = optimizer
         self._is_sharded = world.size > 1 and strategy == "fsdp"
         self._undo = ExitStack()
-        if self._is_sharded:
-            model = copy.deepcopy(model)
-        self.model = model.to(world.device)
+        # A model that has no room on the device is moved there shard by shard.
+        self.model = copy.deepcopy(model) if self._is_sharded else model.to(world.device)
         if world.size > 1:
             self._undo.enter_context(_synchronised(self.model, world))
         if self._is_sharded:
@@ -94,10 +93,10 @@ class Replica:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Give all of a tensor, of which each process may have a shard."""
+    """Give all of a tensor; on the CPU, if each process has a shard of it."""
     # Not by its type: importing DTensor takes most of a second, which one process need not wait.
     gathered = getattr(tensor, "full_tensor", None)
-    return tensor if gathered is None else cast(Tensor, gathered())
+    return tensor if gathered is None else cast(Tensor, gathered()).cpu()
 
 
 def like(value: Tensor, model: Tensor) -> Tensor:
