@@ -411,7 +411,10 @@ def _finish(
     write_json(folder / "metrics.json", found)
     epochs = range(1, len(history["val_loss"]) + 1)
     draw_curves(history, epochs, folder / "curves.png")
-    draw_predictions(job.model, job.val_data or job.train_data, folder / "predictions.png")
+    draw_predictions(
+        job.model, job.val_data or job.train_data, folder / "predictions.png",
+        job.settings.ignore_index,
+    )  # fmt: skip
     whole: dict[str, Any] = for_json(
         {"run": str(folder), "model": str(folder / "model"), "history": history, "metrics": found}
     )

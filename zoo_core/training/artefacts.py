@@ -108,13 +108,16 @@ def draw_curves(history: Mapping[str, Any], validated: Sequence[int], path: Path
     _save(figure, path)
 
 
-def draw_predictions(model: MultitaskModel, data: Dataset[Any], path: Path) -> None:
+def draw_predictions(
+    model: MultitaskModel, data: Dataset[Any], path: Path, ignore_index: int = 255
+) -> None:
     """Draw some samples with what they are, and what a model says they are.
 
     Args:
         model: The model, in eval mode.
         data: Samples with labels, masks or both; a few, evenly spread, are shown.
         path: The PNG file.
+        ignore_index: What pixels have in masks that belong to no class.
     """
     count: int = len(data)  # type: ignore[arg-type]
     shown = np.unique(np.linspace(0, count - 1, min(_SHOWN, count)).round().astype(int))
@@ -141,7 +144,7 @@ def draw_predictions(model: MultitaskModel, data: Dataset[Any], path: Path) -> N
             )  # fmt: skip
         if has_masks:
             mask = sample["mask"].numpy()
-            grid[1, column].imshow(paint(picture, np.where(mask == 255, 0, mask), 0.7))
+            grid[1, column].imshow(paint(picture, np.where(mask == ignore_index, 0, mask), 0.7))
             found = outputs["segmentation"][column].argmax(0).cpu().numpy()
             grid[2, column].imshow(paint(picture, found, 0.7))
     for axes in grid.flat:
