@@ -82,6 +82,12 @@ def test_any_model_has_layers() -> None:
     assert rates == {1.0, 0.5, 0.25}
 
 
+def test_a_layer_that_is_most_of_a_model_is_one_too() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 1))
+    rates = {p: group["lr"] for group in layerwise(model, 1.0, decay=0.5) for p in group["params"]}
+    assert [rates[parameter] for parameter in model.parameters()] == [0.5, 0.5, 1.0, 1.0]
+
+
 def test_what_cannot_be_is_refused() -> None:
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=2.0)
     with pytest.raises(InputError, match="warmup must be from 0 to below steps, 3, not 3"):

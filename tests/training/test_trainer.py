@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 import zoo_core as zoo
 from zoo_core import hookimpl
 from zoo_core.errors import InputError, TrainingError
-from zoo_core.training import CSVLog, Losses, Trainer
+from zoo_core.training import CSVLog, Losses, Trainer, cosine_schedule, layerwise
 
 
 def blobs(count: int = 60, seed: int = 0) -> TensorDataset:
@@ -228,6 +228,32 @@ def test_task_weights_can_be_learnt() -> None:
     assert all(float(value.detach()) != 0 for value in trainer.losses.log_variances.values())
 
 
+def test_learnt_task_weights_do_not_stay_in_the_warm_up() -> None:
+    model = multitask()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    trainer = Trainer(
+        model, optimizer=optimizer, scheduler=cosine_schedule(optimizer, 10_000, 5_000),
+        scheduler_interval="step", max_epochs=2, seed=0, device="cpu",
+        task_weights="uncertainty", progress=False,
+    )  # fmt: skip
+    history = trainer.train(DataLoader(Pictures(), batch_size=3))
+    assert history["learning_rate"][-1] < 1e-4
+    assert trainer.losses.log_variances is not None
+    # Adam's first steps are as long as its learning rate.
+    assert all(
+        float(value.detach().abs()) > 0.01 for value in trainer.losses.log_variances.values()
+    )
+
+
+def test_the_learning_rate_told_is_the_highest() -> None:
+    model = network()
+    groups = layerwise(model, lr=0.1, decay=0.5)
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    history = trainer_of(model, optimizer=optimizer).train(DataLoader(blobs(), batch_size=16))
+    assert optimizer.param_groups[0]["lr"] < 0.1
+    assert history["learning_rate"] == pytest.approx([0.1] * 3)
+
+
 @pytest.mark.parametrize("criterion", ["weights", "smoothing", "both", "focal"])
 def test_criteria_are_averaged_as_over_one_batch(criterion: str) -> None:
     class Focal(nn.Module):
@@ -404,6 +430,40 @@ def test_any_loader_of_batches_trains() -> None:
         models.append(model)
     assert equal(models[0], models[1])
     assert equal(models[0], models[2])
+
+
+def test_a_failed_write_leaves_the_lines_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = DataLoader(blobs(), batch_size=16)
+    path = tmp_path / "log.csv"
+    trainer_of(network(), max_epochs=1, callbacks=[CSVLog(path)]).train(loader)
+    written = path.read_text()
+
+    class Failing(csv.DictWriter):  # type: ignore[type-arg]
+        def writerows(self, rows: Any) -> None:
+            raise OSError("no space left")
+
+    monkeypatch.setattr(csv, "DictWriter", Failing)
+    with pytest.raises(OSError, match="no space left"):
+        CSVLog(path).epoch_finished(epoch=2, results={"train_loss": 1.0})
+    assert path.read_text() == written
+
+
+def test_a_lone_picture_that_a_batch_norm_cannot_train_on_is_told() -> None:
+    model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.Linear(16, 3))
+    message = "a batch norm cannot train on a batch of one picture.*; take another batch size"
+    with pytest.raises(InputError, match=message):
+        trainer_of(model).train(DataLoader(blobs(5), batch_size=4))
+
+
+@pytest.mark.parametrize("weight", [None, torch.ones(3)])
+def test_a_target_that_is_no_class_is_told(weight: Tensor | None) -> None:
+    data = TensorDataset(torch.zeros(2, 4), torch.tensor([0, 7]))
+    trainer = Trainer(network(), nn.CrossEntropyLoss(weight), device="cpu", progress=False)
+    message = "classification: a target is class 7, but there are 3, 0 to 2"
+    with pytest.raises(InputError, match=message):
+        trainer.train(DataLoader(data, batch_size=2))
 
 
 class Misspelt:

@@ -97,10 +97,12 @@ class CSVLog:
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         columns = list(dict.fromkeys(name for row in rows for name in row))
-        with self.path.open("w", newline="", encoding="utf-8") as file:
+        aside = self.path.with_name(f".{self.path.name}")
+        with aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
+        aside.replace(self.path)  # a run that is killed meanwhile loses no line
 
 
 class TensorBoardLog:

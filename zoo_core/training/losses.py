@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
@@ -116,7 +117,8 @@ class Losses(nn.Module):
         if criterion.weight is None:
             return present.sum().float()
         weight = torch.as_tensor(criterion.weight, device=target.device)
-        return weight[target.where(present, 0)].where(present, 0).sum()
+        with _classes_told(task, len(weight)):
+            return weight[target.where(present, 0)].where(present, 0).sum()
 
     def _sum(self, task: str, output: Tensor, target: Tensor) -> Tensor:
         criterion = self.criteria[task]
@@ -126,7 +128,7 @@ class Losses(nn.Module):
             target = target.masked_fill(target == ignored, replacement)
             ignored = replacement
         if _counts_targets(criterion):
-            with _summing(criterion):
+            with _summing(criterion), _classes_told(task, output.shape[1]):
                 return _scalar(task, criterion(output, target))
         present = _samples(target != ignored)
         if not present.any():
@@ -149,6 +151,19 @@ def _summing(criterion: nn.Module) -> Iterator[None]:
         yield
     finally:
         criterion.reduction = before
+
+
+@contextmanager
+def _classes_told(task: str, classes: int) -> Iterator[None]:
+    """Say which classes there are, if a target is none of them."""
+    try:
+        yield
+    except IndexError as error:
+        found = re.search(r"-?\d+", str(error))
+        which = found.group() if found else "another one"
+        raise InputError(
+            f"{task}: a target is class {which}, but there are {classes}, 0 to {classes - 1}"
+        ) from error
 
 
 def _samples(present: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import Subset
 
@@ -84,8 +85,9 @@ class Run:
             ignored = _ignored_by(getattr(self._loaders[0], "dataset", None))
         self._losses.ignored["segmentation"] = ignored
         self._learnt = list(self._losses.parameters())
-        rate = trainer.optimizer.param_groups[0]["lr"]
-        self._spreads = torch.optim.Adam(self._learnt, lr=float(rate)) if self._learnt else None
+        # Not as a warm-up has it at first.
+        rate = _highest_rate(trainer.optimizer, "initial_lr")
+        self._spreads = torch.optim.Adam(self._learnt, lr=rate) if self._learnt else None
         model = self._replica.model
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         self._average = None if trainer.ema is None else MovingAverage(model, trainer.ema)
@@ -180,7 +182,7 @@ class Run:
         for number, batch in enumerate(window, start=1):
             is_last = number == len(window)
             with nullcontext() if is_last else self._replica.accumulating():
-                with trainer.amp.autocast():
+                with trainer.amp.autocast(), _lone_pictures_told(batch.images):
                     outputs = split_output(self._replica.call(batch.images))
                 sums = losses.sums(outputs, self._targets(batch, outputs))
                 loss = self._loss(outputs, sums, counts, 1 / len(window))
@@ -303,7 +305,7 @@ class Run:
         results = {"train_loss": self._weighed(averages)}
         results |= {f"train_loss/{task}": loss for task, loss in averages.items()}
         history["train_loss"].append(results["train_loss"])
-        rate = float(trainer.optimizer.param_groups[0]["lr"])
+        rate = _highest_rate(trainer.optimizer)
         history["learning_rate"].append(rate)
         results["learning_rate"] = rate
         number = trainer.epoch + 1
@@ -513,6 +515,10 @@ class Run:
         return None if progress is None else not progress
 
 
+def _highest_rate(optimizer: Optimizer, key: str = "lr") -> float:
+    return max(float(group.get(key, group["lr"])) for group in optimizer.param_groups)
+
+
 def _ignored_by(dataset: object) -> int:
     """Give the mask value of pixels that count nothing; one that no mask has, if all count."""
     while isinstance(dataset, Subset):
@@ -548,6 +554,20 @@ def _bar(batches: Batches, title: str, done: int, is_hidden: bool | None) -> Ite
         total=total, initial=seen, desc=title, unit="img", leave=False, disable=is_hidden
     ) as bar:
         yield bar
+
+
+@contextmanager
+def _lone_pictures_told(images: Tensor) -> Iterator[None]:
+    """Say what to do about a batch whose only picture a batch norm cannot train on."""
+    try:
+        yield
+    except ValueError as error:
+        if len(images) == 1 and "more than 1 value per channel" in str(error):
+            raise InputError(
+                "a batch norm cannot train on a batch of one picture, which it sees as one pixel; "
+                "take another batch size, larger pictures, or drop_last=True"
+            ) from error
+        raise
 
 
 @contextmanager

@@ -94,7 +94,8 @@ def _layers(module: nn.Module, whole: int) -> Iterator[nn.Module]:
     """Give the parts in a row: children, and theirs where they stand in a row or are large."""
     for child in module.children():
         size = sum(parameter.numel() for parameter in child.parameters())
-        if isinstance(child, nn.ModuleList) or size > whole / 2:
+        is_row = isinstance(child, nn.ModuleList) or size > whole / 2
+        if is_row and any(True for _ in child.children()):
             yield from _layers(child, whole)
         elif size:
             yield child

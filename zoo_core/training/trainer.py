@@ -190,7 +190,7 @@ class Trainer:
             ``"train_loss"``, one a finished epoch; ``"val_loss"``, one a validation;
             ``"val_metrics"``, lists of one value a validation by the metric's name, for two tasks
             by ``"classification"`` and ``"segmentation"`` before that; and ``"learning_rate"``,
-            one an epoch.
+            the highest of all groups of parameters, one an epoch.
 
         Raises:
             InputError: If a batch, or what the model makes of it, cannot be trained on.
