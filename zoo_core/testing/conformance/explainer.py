@@ -142,7 +142,7 @@ def targets(subject: ExplainerSubject) -> None:
             found=f"values that differ by {share(gap)}",
             change=change,
         )
-    predicted = trained(type(model)).eval()(given).argmax(1)
+    predicted = model(given).argmax(1)
     with trying("an explanation of the predicted class, without target_class", change):
         default = asked(subject, None, given, model)
     gap = difference(default, asked(subject, predicted, given, model))

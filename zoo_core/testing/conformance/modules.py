@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,20 +19,36 @@ from zoo_core.testing.conformance.subject import ModuleSubject, perturb
 MODULES = ("backbone", "attention", "decoder")
 
 
-def gradients_of(module: nn.Module, outputs: list[Tensor]) -> None:
-    """Add the gradients of a random sum of outputs to those that a module has."""
+def add_gradients(outputs: list[Tensor]) -> None:
+    """Add the gradients of a random sum of outputs to those that there are."""
     total = sum((x * torch.randn_like(x)).sum() for x in outputs)
     if isinstance(total, Tensor) and total.requires_grad:
         total.backward()  # type: ignore[no-untyped-call]
 
 
-def without_gradient(module: nn.Module) -> list[str]:
-    """Give the names of parameters that no gradient has reached."""
-    return [
-        name
-        for name, parameter in module.named_parameters()
-        if parameter.requires_grad and (parameter.grad is None or not bool(parameter.grad.any()))
-    ]
+def untrained(module: nn.Module, run: Callable[[], list[Tensor]]) -> list[str]:
+    """Give the names of parameters that no gradient reaches in train mode.
+
+    Args:
+        module: The module.
+        run: Runs it, and gives what the gradients are of.
+    """
+    learnt = {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+    def left() -> list[str]:
+        return [n for n, p in learnt.items() if p.grad is None or not bool(p.grad.any())]
+
+    module.train()
+    for attempt in range(4):  # a layer that is dropped by chance gets none in one pass
+        torch.manual_seed(attempt)
+        add_gradients(run())
+        if not left():
+            return []
+    unused = [name for name, parameter in learnt.items() if parameter.grad is None]
+    # Of a few values, a batch norm leaves nothing of what is before it but the signs.
+    module.eval()
+    add_gradients(run())
+    return unused or left()
 
 
 def values_of(module: nn.Module) -> dict[str, Tensor]:
@@ -51,14 +68,9 @@ def gradients(subject: ModuleSubject) -> None:
     """In training, a gradient reaches every parameter."""
     module = subject.make()
     perturb(module)
-    for attempt in range(4):  # a layer that is dropped by chance gets none in one pass
-        torch.manual_seed(attempt)
-        gradients_of(module, subject.run(module, subject.inputs(2)))
-        if not without_gradient(module):
-            return
-    missing = without_gradient(module)
+    missing = untrained(module, lambda: subject.run(module, subject.inputs(2)))
     require(
-        False,
+        not missing,
         expected="a gradient at every parameter that requires one",
         found=f"none, or only zeros, at {listed(missing)}",
         change="use the parameter in forward without detaching it, or leave it out",
@@ -295,7 +307,7 @@ def global_state(subject: ModuleSubject) -> None:
     torchs = "torch's random numbers"
     before = state.read(everything)
     module = subject.make()
-    gradients_of(module, subject.run(module, subject.inputs(2)))
+    add_gradients(subject.run(module, subject.inputs(2)))
     changed = [name for name in state.changed(before, state.read(everything)) if name != torchs]
     doing = "constructing and training it"
     if not changed:
