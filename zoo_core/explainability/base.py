@@ -46,7 +46,8 @@ class ModelExplainer(BaseExplainer):
 
     Attributes:
         name: Its name in the catalogue; that of the class unless given.
-        options: The options of :meth:`explain` beside ``task`` and ``region``, with defaults.
+        options: The options of :meth:`explain` beside ``task``, ``region`` and ``precision``, with
+            defaults.
     """
 
     name: ClassVar[str]
@@ -101,7 +102,10 @@ class ModelExplainer(BaseExplainer):
             options: ``task``, ``"classification"`` or ``"segmentation"`` for a model with both
                 heads; ``region``, in segmentation the pixels whose scores are summed:
                 ``"predicted"`` as the class (the default), a mask ``[H, W]`` or ``[B, H, W]``, or
-                a pixel ``(row, column)``; and those of the method.
+                a pixel ``(row, column)``; ``precision``, in which changed copies of the pictures
+                are run: ``"full"``, that of model and caller (the default), ``"bfloat16"``, or
+                ``"auto"``, which is bfloat16 where the device has units for it and the first
+                copies' ranks agree to 0.99 with full precision; and those of the method.
 
         Raises:
             InputError: If there is no model, or an argument cannot be.
@@ -122,7 +126,7 @@ class ModelExplainer(BaseExplainer):
             raise InputError(
                 f"{type(self).__name__} has no model; give it to the constructor or to explain"
             )
-        known = {"task": None, "region": None, **self.options}
+        known = {"task": None, "region": None, "precision": "full", **self.options}
         for option in options:
             if option not in known:
                 raise InputError(
@@ -138,6 +142,7 @@ class ModelExplainer(BaseExplainer):
                 task=given.pop("task"),
                 region=given.pop("region"),
                 finder=self._finder,
+                precision=given.pop("precision"),
             )
             self.plan(inquiry)
             return self.answer(inquiry, given)

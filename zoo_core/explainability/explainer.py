@@ -17,6 +17,7 @@ from zoo_core.explainability.inquiry import Inquiry
 from zoo_core.explainability.keeping import gradients_kept
 from zoo_core.explainability.layers import LayerFinder
 from zoo_core.explainability.maps import warn_of_flat
+from zoo_core.explainability.precision import Precision
 from zoo_core.explainability.results import Explanations, Facts, NotApplicableError, Skipped
 from zoo_core.explainability.running import explaining
 from zoo_core.explainability.targets import Classes, Region
@@ -97,16 +98,17 @@ class Explainer(BaseExplainer):
             model: Another model than the constructor's.
             target_class: One class for all pictures, one for each, or ``None`` for what the model
                 predicts: of each picture, or most often of its pixels.
-            options: ``task`` and ``region``, as :meth:`ModelExplainer.explain` takes them.
+            options: ``task``, ``region`` and ``precision``, as :meth:`ModelExplainer.explain`
+                takes them.
 
         Raises:
             InputError: If an argument cannot be.
         """
-        unknown = options.keys() - {"task", "region"}
+        unknown = options.keys() - {"task", "region", "precision"}
         if unknown:
             raise InputError(
-                f"explain of Explainer has no option {min(unknown)!r}; it has region, task, and "
-                f"options of methods are given with methods="
+                f"explain of Explainer has no option {min(unknown)!r}; it has precision, region, "
+                f"task, and options of methods are given with methods="
             )
         return self._explain(inputs, model or self.model, target_class, **options)
 
@@ -117,11 +119,18 @@ class Explainer(BaseExplainer):
         target_class: Classes,
         task: str | None = None,
         region: Region = None,
+        precision: Precision = "full",
     ) -> Explanations:
         results = Explanations()
         with explaining(model) as bare:
             inquiry = Inquiry(
-                bare, inputs, target_class, task=task, region=region, finder=self._finder
+                bare,
+                inputs,
+                target_class,
+                task=task,
+                region=region,
+                finder=self._finder,
+                precision=precision,
             )
             for name, explainer in self.explainers.items():
                 results[name] = None  # the order that was asked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from zoo_core.errors import InputError
 from zoo_core.explainability.chunks import in_chunks, pictures_at_once
 from zoo_core.explainability.layers import Layer, LayerFinder
+from zoo_core.explainability.lean import Lean
 from zoo_core.explainability.observing import Observed, Plan, joined, observe, precise
 from zoo_core.explainability.outputs import check_task, run_heads
+from zoo_core.explainability.precision import Precision, Sampling, check_precision
 from zoo_core.explainability.recording import recording, tensor_of, with_tensor
 from zoo_core.explainability.results import Facts, NotApplicableError
 from zoo_core.explainability.targets import (
@@ -44,6 +47,9 @@ class Inquiry:
         region: Whose pixels' scores are summed in segmentation; see
             :func:`zoo_core.explainability.targets.resolve`.
         finder: Finds layers, and remembers those that it found before.
+        precision: In which precision changed pictures are run; see
+            :class:`zoo_core.explainability.precision.Sampling`. The given ones are always run in
+            full.
 
     Attributes:
         model: The model.
@@ -51,6 +57,7 @@ class Inquiry:
         dtype: The dtype that they were given in.
         given_classes: The classes that were given, ``[B]``, or ``None``.
         one_class: The class, if one was given for all pictures.
+        sampling: In which precision changed pictures are run.
 
     Raises:
         InputError: If an argument cannot be.
@@ -65,9 +72,11 @@ class Inquiry:
         task: str | None = None,
         region: Region = None,
         finder: LayerFinder | None = None,
+        precision: Precision = "full",
     ) -> None:
         _check_pictures(inputs)
         check_task(task)
+        check_precision(precision)
         with torch.inference_mode(False):
             given = inputs.clone() if inputs.is_inference() else inputs.detach()
         self.inputs, self.dtype = precise(given), inputs.dtype
@@ -86,6 +95,9 @@ class Inquiry:
         self._observed: Observed | None = None
         kind = inputs.device.type
         self._autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        lowerable = self._dtype == torch.float32 and not self._autocast[0]
+        self.sampling = Sampling(precision, lowerable, inputs.device)
+        self._channels_last = kind == "cpu" and _has_convolutions(model)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -194,31 +206,46 @@ class Inquiry:
     # Further runs, of other pictures than the given ones.
 
     @torch.no_grad()
-    def scores(self, pictures: Tensor, rows: Tensor, *, probability: bool = False) -> Tensor:
+    def scores(
+        self, pictures: Tensor, rows: Tensor, *, probability: bool = False, exact: bool = False
+    ) -> Tensor:
         """Give the scores ``[N]`` of changed pictures.
 
         Args:
             pictures: ``[N, C, H, W]``.
             rows: ``[N]``, the given picture that each comes from, whose target it has.
             probability: Give the class's probability instead.
+            exact: Run them just as the caller would run the model.
         """
         target = self.target
-        _, logits = self._run(pictures)
-        return (target.probability if probability else target.score)(logits, rows)
+        asked = target.probability if probability else target.score
+        if exact:
+            return asked(self._run(pictures, as_called=True)[1], rows)
+        return self.sampling.run(
+            "scores", rows, lambda low: asked(self._run(pictures, low=low)[1], rows)
+        )
 
-    def gradients(self, pictures: Tensor, rows: Tensor) -> Tensor:
+    def gradients(self, pictures: Tensor, rows: Tensor, *, exact: bool = False) -> Tensor:
         """Give the gradients ``[N, C, H, W]`` of the scores at changed pictures.
 
         Args:
             pictures: ``[N, C, H, W]``.
             rows: ``[N]``, the given picture that each comes from, whose target it has.
+            exact: Run them just as the caller would run the model.
 
         Raises:
             NotApplicableError: If there are none.
         """
+        if exact:
+            return self._gradients(pictures, rows, as_called=True)
+        return self.sampling.run(
+            "gradients", rows, lambda low: self._gradients(pictures, rows, low=low)
+        )
+
+    def _gradients(self, pictures: Tensor, rows: Tensor, **how: bool) -> Tensor:
         target = self.target
         leaf = pictures.detach().clone().requires_grad_()
-        _, logits = self._run(leaf)
+        _, logits = self._run(leaf, **how)
         score = target.score(logits, rows)
         gradient = torch.autograd.grad(score.sum(), leaf)[0] if score.requires_grad else None
         if gradient is None:
@@ -287,14 +314,40 @@ class Inquiry:
         with calling:
             return self.model(fed)
 
-    def _run(self, pictures: Tensor, batch: int | None = None) -> tuple[str, Tensor]:
-        """Run the model as far as the task needs it, and give the task and its logits."""
-        fed, calling = self._as_called(pictures)
-        with calling:
+    def _run(
+        self,
+        pictures: Tensor,
+        batch: int | None = None,
+        *,
+        low: bool = False,
+        as_called: bool = False,
+    ) -> tuple[str, Tensor]:
+        """Run the model as far as the task needs it, and give the task and its logits.
+
+        Args:
+            pictures: Pictures ``[B, C, H, W]``.
+            batch: How many logits there are, if not one for each picture.
+            low: Whether it is run in bfloat16.
+            as_called: Whether it is run just as the caller would, and not with less work.
+        """
+        fed, calling = self._as_called(pictures, low)
+        with ExitStack() as stack:
+            stack.enter_context(calling)
+            if as_called:
+                return run_heads(self.model, fed, self._task, batch)
+            stack.enter_context(Lean())
+            if self._channels_last:
+                try:
+                    ordered = fed.contiguous(memory_format=torch.channels_last)
+                    return run_heads(self.model, ordered, self._task, batch)
+                except RuntimeError as error:
+                    if "view size is not compatible" not in str(error):
+                        raise
+                    self._channels_last = False  # the model counts on the other order
             return run_heads(self.model, fed, self._task, batch)
 
-    def _as_called(self, pictures: Tensor) -> tuple[Tensor, torch.autocast]:
-        enabled, dtype = self._autocast
+    def _as_called(self, pictures: Tensor, low: bool = False) -> tuple[Tensor, torch.autocast]:
+        enabled, dtype = (True, torch.bfloat16) if low else self._autocast
         # A model may write into its input.
         fed = pictures.to(self._dtype) if self._dtype != pictures.dtype else pictures.clone()
         # The cache would outlive this run, and give the caller's next one casts without a graph.
@@ -324,6 +377,10 @@ class Inquiry:
             self._planned.values(),
             at_pictures=self._input_planned,
         )
+
+
+def _has_convolutions(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
 def _check_pictures(inputs: object) -> None:

@@ -20,6 +20,7 @@ from zoo_core.explainability.results import NotApplicableError
 
 _SAME: Final = re.compile(r"identity$|^drop|stochasticdepth|pool\w{0,3}$", re.IGNORECASE)
 _ENCODERS: Final = ("backbone", "encoder", "attention", "trunk")
+_FEW: Final = 8
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,17 @@ class LayerFinder:
             if owner() is model:
                 return Layer(name, model.get_submodule(name), layout)
         watch = _Watch(picture, named)
-        with recording(watch.functions(model)):
+        with recording(watch.functions(model)), torch.set_grad_enabled(named is None):
             task, logits = run()
         if named is not None:
             layer = watch.named_layer()
         else:
-            used = _used(watch.candidates, logits)
-            layer = _chosen(model, used or watch.candidates, task)
-            if not used:
-                return layer  # a head that is all zeros has no gradient anywhere, until it learns
+            candidates = _by_preference(model, watch.candidates, task)
+            used = _first_used(candidates, logits)
+            if used is None:
+                # A head that is all zeros has no gradient anywhere, until it learns.
+                return candidates[0].layer
+            layer = used.layer
         self._found[key] = weakref.ref(model), layer.name, layer.layout
         return layer
 
@@ -195,34 +198,39 @@ def _is_usable(name: str, module: nn.Module, layout: Layout, tensor: Tensor) -> 
     return has_norm and not _is_attention(module)
 
 
-def _used(candidates: list[_Candidate], logits: Tensor) -> list[_Candidate]:
-    """Give those at whose places the scores have a gradient."""
-    gradients = _gradients(candidates, logits)
-    return [
-        candidate
-        for candidate, gradient in zip(candidates, gradients, strict=True)
-        if gradient is not None and candidate.layer.layout.to_map(gradient).count_nonzero()
-    ]
-
-
-def _chosen(model: nn.Module, candidates: list[_Candidate], task: str) -> Layer:
+def _by_preference(model: nn.Module, candidates: list[_Candidate], task: str) -> list[_Candidate]:
+    """Give the candidates with the one to explain by first, if the scores depend on it."""
     if not candidates:
         raise NotApplicableError(f"no layer of {type(model).__name__} gives a map of the picture")
-    if task == "segmentation":
-        parts = {*_ENCODERS, getattr(model, "base_model_prefix", "")} & model._modules.keys()
-        inner = [one for one in candidates if one.layer.name.partition(".")[0] in parts]
-        candidates = inner or candidates
-        lowest = min(one.area for one in candidates)
-        candidates = [one for one in candidates if one.area == lowest]
-    return candidates[-1].layer
+    latest_first = candidates[::-1]
+    if task != "segmentation":
+        return latest_first
+    parts = {*_ENCODERS, getattr(model, "base_model_prefix", "")} & model._modules.keys()
+    return sorted(
+        latest_first, key=lambda one: (one.layer.name.partition(".")[0] not in parts, one.area)
+    )
 
 
-def _gradients(candidates: list[_Candidate], logits: Tensor) -> Sequence[Tensor | None]:
+def _first_used(candidates: Sequence[_Candidate], logits: Tensor) -> _Candidate | None:
+    """Give the first at whose places the scores have a gradient.
+
+    The first few are asked for by themselves: a gradient at the last layers costs next to nothing.
+    """
+    for group in (candidates[:_FEW], candidates[_FEW:]):
+        for candidate, gradient in zip(group, _gradients(group, logits), strict=True):
+            places = None if gradient is None else candidate.layer.layout.to_map(gradient)
+            if places is not None and places.count_nonzero():
+                return candidate
+    return None
+
+
+def _gradients(candidates: Sequence[_Candidate], logits: Tensor) -> Sequence[Tensor | None]:
     """Give the gradient of all scores, each with a weight of its own, at each candidate."""
     inner = [one.output for one in candidates if one.output.requires_grad]
     if not logits.requires_grad or not inner:
         return [None] * len(candidates)
     classes = torch.arange(logits.shape[1], device=logits.device, dtype=torch.float32)
     weights = (1 + classes).mul(2.4).cos().reshape(1, -1, *[1] * (logits.ndim - 2))
-    gradients = iter(torch.autograd.grad((logits * weights).sum(), inner, allow_unused=True))
+    score = (logits * weights).sum()
+    gradients = iter(torch.autograd.grad(score, inner, allow_unused=True, retain_graph=True))
     return [next(gradients) if one.output.requires_grad else None for one in candidates]

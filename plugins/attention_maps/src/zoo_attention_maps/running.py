@@ -36,7 +36,7 @@ def attention_of(inquiry: Inquiry, *, gradients: bool = False) -> dict[str, Atte
             with capture:
                 if gradients:
                     numbers = torch.arange(rows.start, rows.stop, device=inquiry.inputs.device)
-                    inquiry.gradients(inquiry.inputs[rows], numbers)
+                    inquiry.gradients(inquiry.inputs[rows], numbers, exact=True)
                 else:
                     _run(inquiry, inquiry.inputs[rows])
             if not capture.overwritten:

@@ -65,6 +65,11 @@ class SampledAttribution(PixelAttribution):
             self._check_counts(chunk_size=chunk_size)
         self.chunk_size = chunk_size
 
+    def attribute(self, inquiry: Inquiry, options: Mapping[str, Any]) -> Attribution:
+        """Give the attribution on the scale that is asked for, and tell its precision."""
+        found = super().attribute(inquiry, options)
+        return found._replace(details={**found.details, "precision": inquiry.sampling.name})
+
     def _check_counts(self, **counts: object) -> None:
         for name, count in counts.items():
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:

@@ -66,7 +66,7 @@ class IntegratedGradients(SampledAttribution):
 
         values = change * self.added_up(inquiry, self.num_steps, part, graph=True)
         rows = torch.arange(len(inputs), device=inputs.device)
-        rise = inquiry.target.score(inquiry.logits) - inquiry.scores(start, rows)
+        rise = inquiry.target.score(inquiry.logits) - inquiry.scores(start, rows, exact=True)
         missing = rise - values.sum((1, 2, 3))
         if self.complete:
             sizes = values.abs()
