@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo_core.explainability import Explainer, Explanations
+    from zoo_core.explainability.precision import Precision
     from zoo_core.explainability.report import Shown
     from zoo_core.models import MultitaskModel
     from zoo_core.prediction import Prediction, Ranked
@@ -87,6 +88,14 @@ class _MethodType(click.ParamType[Any]):
     help="Where the page, pictures and arrays go.",
 )
 @click.option("--score", is_flag=True, help="Measure how far each map can be trusted.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "full", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of methods that run many copies: auto is bfloat16 where the device has units for it and "
+    "first copies agree.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def explain(
@@ -99,6 +108,7 @@ def explain(
     task: str | None,
     out: Path,
     score: bool,
+    precision: Precision,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -125,7 +135,7 @@ def explain(
             _ = registry.explainers[name]
     ready = ready_model(model, options)
     _check_takes_pictures(ready, model)
-    run = _Run(model, ready, methods, task, target, score, out)
+    run = _Run(model, ready, methods, task, target, score, precision, out)
     found = list(_found(images, out))
     run.taken = {path.resolve().parent for path, _ in found}
     problems = []
@@ -171,6 +181,7 @@ class _Run:
         task: str | None,
         target: str | None,
         score: bool,
+        precision: Precision,
         out: Path,
     ) -> None:
         self._name = name
@@ -179,6 +190,7 @@ class _Run:
         self._class = None if target is None else _class(model, self._task, target)
         self._explainer = _explainer(model, methods)
         self._score = score
+        self._precision = precision
         self._out = out
         self._sections: list[str] = []
         self.results: list[dict[str, Any]] = []
@@ -213,7 +225,9 @@ class _Run:
         seen, inputs = _seen(self._model, picture, self._task)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", ZooWarning)
-            explanations = self._explainer.explain(inputs, None, self._class, task=self._task)
+            explanations = self._explainer.explain(
+                inputs, None, self._class, task=self._task, precision=self._precision
+            )
             scores = self._scores(inputs, explanations) if self._score else {}
         ours = [item.message for item in warned if issubclass(item.category, ZooWarning)]
         notes = list(dict.fromkeys(_of_one_picture(str(message)) for message in ours))
