@@ -83,8 +83,18 @@ def test_plain_channels_mean_strides_from_4() -> None:
     ("arguments", "message"),
     [
         ({"output_channels": 0}, "output_channels of UNetDecoder must be positive, not 0"),
-        ({"decoder_channels": ()}, "decoder_channels of UNetDecoder must be positive numbers"),
+        (
+            {"decoder_channels": ()},
+            "decoder_channels of UNetDecoder must be positive whole numbers",
+        ),
         ({"decoder_channels": (8, -1)}, "decoder_channels of UNetDecoder must be positive"),
+        ({"skip_attention": 5}, "skip_attention of UNetDecoder must be the name of an attention"),
+        ({"decoder_channels": 5}, "must be positive whole numbers, not 5$"),
+        ({"decoder_channels": "64"}, "must be positive whole numbers, not '64'"),
+        ({"decoder_channels": [True]}, r"must be positive whole numbers, not \[True\]"),
+        ({"atrous": 3}, "must be true, false or positive dilation rates, not 3"),
+        ({"atrous": [6, 0]}, r"must be true, false or positive dilation rates, not \[6, 0\]"),
+        ({"atrous": "6"}, "must be true, false or positive dilation rates, not '6'"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
@@ -93,7 +103,8 @@ def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str)
 
 
 def test_an_unknown_skip_attention_is_refused() -> None:
-    with pytest.raises(UnknownComponentError, match="did you mean cbam"):
+    message = "^skip_attention of UNetDecoder: unknown attention 'cbm'; did you mean cbam"
+    with pytest.raises(UnknownComponentError, match=message):
         UNetDecoder([8, 16], 2, skip_attention="cbm")
 
 

@@ -204,6 +204,8 @@ def test_half_precision_stays_close() -> None:
         ({"layer_scale": "x"}, "layer_scale must be a positive number, not 'x'"),
         ({"num_layers": 0}, "num_layers must be a positive whole number, not 0"),
         ({"num_registers": -1}, "num_registers must be a positive whole number, not -1"),
+        ({"class_token": "no"}, "class_token must be true or false, not 'no'"),
+        ({"pre_norm": 1}, "pre_norm must be true or false, not 1"),
         ({"patch_size": 8.0}, "patch_size must be a positive whole number, not 8.0"),
         ({"image_size": (3, 4, 5)}, "image_size is one side, or height and width, not (3, 4, 5)"),
         ({"image_size": 0}, "image_size must be a positive whole number, not 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 from torchvision.ops import Conv2dNormActivation
 
 from zoo_core import ChannelSchedule, Decoder
-from zoo_core.errors import InputError
+from zoo_core.errors import InputError, UnknownComponentError
 from zoo_core.pyramid import resample, resampling_steps
 
 
@@ -34,6 +35,7 @@ class UNetDecoder(Decoder):
 
     Raises:
         InputError: If an argument is out of range.
+        UnknownComponentError: If there is no such attention.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class UNetDecoder(Decoder):
             )
         steps = resampling_steps(schedule)
         self.bottleneck = nn.Sequential(
-            _bottleneck(schedule[-1], widths[0], atrous), resample(widths[0], steps[-1])
+            _bottleneck(schedule[-1], widths[0], _rates(atrous)), resample(widths[0], steps[-1])
         )
         self.skips = nn.ModuleList()
         self.fuses = nn.ModuleList()
@@ -90,32 +92,58 @@ class UNetDecoder(Decoder):
         return _resized(self.head(x), output_size)
 
 
-def _widths(given: Sequence[int], levels: int) -> list[int]:
+def _widths(given: object, levels: int) -> list[int]:
     """Give a width for each skip and for the last refinement."""
-    widths = list(given)
-    if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
-        raise InputError(f"decoder_channels of UNetDecoder must be positive numbers, not {given!r}")
-    widths += [widths[-1]] * levels
+    if not (_are_whole(given) and given):
+        raise InputError(
+            f"decoder_channels of UNetDecoder must be positive whole numbers, not {given!r}"
+        )
+    widths = [*given, *[given[-1]] * levels]
     return widths[:levels]
 
 
-def _bottleneck(channels: int, width: int, atrous: bool | Sequence[int]) -> nn.Module:
-    layer: nn.Module
-    if atrous:
-        layer = ASPP(channels, [6, 12, 18] if atrous is True else list(atrous), width)
-    else:
-        layer = Conv2dNormActivation(channels, width, 1)
-    return layer
+def _rates(atrous: object) -> list[int]:
+    """Give the dilation rates of the atrous pyramid; none if there is to be none."""
+    if isinstance(atrous, bool):
+        return [6, 12, 18] if atrous else []
+    if not _are_whole(atrous):
+        raise InputError(
+            f"atrous of UNetDecoder must be true, false or positive dilation rates, not {atrous!r}"
+        )
+    return list(atrous)
+
+
+def _are_whole(given: Any) -> TypeGuard[Sequence[int]]:
+    return isinstance(given, list | tuple) and all(
+        isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in given
+    )
+
+
+def _bottleneck(channels: int, width: int, rates: list[int]) -> nn.Module:
+    return ASPP(channels, rates, width) if rates else Conv2dNormActivation(channels, width, 1)
 
 
 def _skip(channels: int, width: int, step: int, attention: str | None) -> nn.Sequential:
     layers: list[nn.Module] = [Conv2dNormActivation(channels, width, 1), resample(width, step)]
     if attention is not None:
-        from zoo_core import registry
-        from zoo_core.targets import construct
-
-        layers.append(construct(registry.attention[attention], {}, in_channels=width))
+        layers.append(_attention(attention, width))
     return nn.Sequential(*layers)
+
+
+def _attention(name: object, width: int) -> nn.Module:
+    from zoo_core import registry
+    from zoo_core.targets import construct
+
+    if not isinstance(name, str):
+        raise InputError(
+            f"skip_attention of UNetDecoder must be the name of an attention, not {name!r}"
+        )
+    try:
+        spec = registry.attention[name]
+    except UnknownComponentError as error:
+        raise UnknownComponentError(f"skip_attention of UNetDecoder: {error}") from error
+    made: nn.Module = construct(spec, {}, in_channels=width)
+    return made
 
 
 def _fuse(channels: int, width: int) -> nn.Sequential:

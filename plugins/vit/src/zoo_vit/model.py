@@ -98,6 +98,9 @@ class VisionTransformer(Backbone):
             in_channels=in_channels,
             num_levels=num_levels,
         )
+        for name, flag in (("pre_norm", pre_norm), ("class_token", class_token)):
+            if not isinstance(flag, bool):
+                raise InputError(f"{name} must be true or false, not {flag!r}")
         if num_registers:
             _check_whole(num_registers=num_registers)
         self._grid = _grid(image_size, patch_size)
