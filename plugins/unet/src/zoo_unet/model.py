@@ -120,7 +120,9 @@ def _are_whole(given: Any) -> TypeGuard[Sequence[int]]:
 
 
 def _bottleneck(channels: int, width: int, rates: list[int]) -> nn.Module:
-    return ASPP(channels, rates, width) if rates else Conv2dNormActivation(channels, width, 1)
+    layer: nn.Module
+    layer = ASPP(channels, rates, width) if rates else Conv2dNormActivation(channels, width, 1)
+    return layer
 
 
 def _skip(channels: int, width: int, step: int, attention: str | None) -> nn.Sequential:
