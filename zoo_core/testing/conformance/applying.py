@@ -14,7 +14,7 @@ from zoo_core.testing.conformance.rules import BrokenRuleError, Rule, SkippedRul
 from zoo_core.testing.conformance.state import settings_kept
 
 FIRST: Final = "construction"
-"""The rule without which no other one of its group can be tried."""
+"""The rule without which no other one of its kind can be tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +81,28 @@ def apply(rule: Rule, subject: Any) -> Outcome:
 
 
 def run(cases: Iterable[Case]) -> Iterator[Outcome]:
-    """Apply rules in turn; what cannot be constructed is spared the others of its group."""
-    hindered: set[str] = set()
+    """Apply rules in turn, but for those that can only fail because another one did."""
+    broken: dict[str, set[str]] = {}
     for rule, subject in cases:
-        if subject.name in hindered and rule.group in KINDS:
-            reason = "it cannot be constructed"
+        so_far = broken.setdefault(subject.name, set())
+        reason = _hindrance(rule, so_far)
+        if reason:
             yield Outcome(subject=subject.name, rule=rule, result="skipped", reason=reason)
             continue
         outcome = apply(rule, subject)
-        if outcome.result == "failed" and rule.name == FIRST:
-            hindered.add(subject.name)
+        if outcome.result == "failed":
+            so_far.add(rule.name)
         yield outcome
+
+
+def _hindrance(rule: Rule, broken: set[str]) -> str:
+    if "target" in broken:
+        return "its target is no class of its kind"
+    if FIRST in broken and rule.group in KINDS:
+        return "it cannot be constructed"
+    if "facts" in broken and rule.name == "saving":
+        return "zoo.build refuses what it declares"
+    return ""
 
 
 def _lowered(text: str) -> str:
