@@ -30,10 +30,10 @@ def check_precision(precision: object) -> None:
 def has_units(device: torch.device) -> bool:
     """Tell whether a device multiplies bfloat16 numbers faster than those of float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
@@ -89,7 +89,7 @@ def agreement(low: Tensor, full: Tensor, rows: Tensor) -> float:
         rows: ``[N]``, the picture that each comes from.
     """
     found = []
-    for row in rows.unique():
+    for row in set(rows.tolist()):
         one, other = (
             values[rows == row].sum(0).flatten() if values.ndim > 1 else values[rows == row]
             for values in (low, full)

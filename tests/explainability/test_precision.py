@@ -1,0 +1,183 @@
+"""Running with less work, and in lower precision where that changes no map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+import zoo_core as zoo
+from zoo_core.errors import InputError
+from zoo_core.explainability import Explainer, IntegratedGradients, SmoothGrad, VanillaSaliency
+from zoo_core.explainability import precision as precisions
+from zoo_core.explainability.lean import Lean
+from zoo_core.explainability.precision import agreement, has_units
+
+LOWERABLE = {"num_samples": 4, "noise_level": 0.05}
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    model: nn.Module = zoo.build("resnet18", num_classes_classification=5, seed=0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # of other values than the initial ones
+            generator = torch.Generator().manual_seed(module.num_features)
+            for values in (module.running_mean, module.running_var, module.weight, module.bias):
+                assert values is not None
+                values.data.uniform_(0.5, 1.5, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    return torch.randn(2, 3, 48, 40, generator=torch.Generator().manual_seed(0))
+
+
+class Disagreeing(nn.Module):
+    """Adds up numbers of which bfloat16 keeps nothing that matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, bias=False)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        far = self.first(x) + 1000
+        return self.last((far - 1000).square().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class Viewing(nn.Module):
+    """Counts on pictures whose channels come first in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.last = nn.Linear(4 * 46 * 38, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).view(len(x), -1))  # type: ignore[no-any-return]
+
+
+def test_lean_runs_give_the_same_gradients_and_keep_less(
+    resnet: nn.Module, pictures: Tensor
+) -> None:
+    double = resnet.double()
+    leaf = pictures.double()
+    own = {p.data_ptr() for p in [*double.parameters(), *double.buffers()]}
+    kept: dict[str, dict[int, int]] = {"plain": {}, "lean": {}}
+    found = {}
+    for name in kept:
+
+        def pack(tensor: Tensor, name: str = name) -> Tensor:
+            if tensor.data_ptr() not in own:
+                kept[name][tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        x = leaf.clone().requires_grad_()
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            if name == "lean":
+                with Lean():
+                    scores = double(x)
+            else:
+                scores = double(x)
+        found[name] = torch.autograd.grad(scores[:, 0].sum(), x)[0]
+    resnet.float()
+    torch.testing.assert_close(found["lean"], found["plain"], rtol=1e-10, atol=1e-12)
+    assert sum(kept["lean"].values()) < 0.7 * sum(kept["plain"].values())
+
+
+def test_a_model_that_counts_on_an_order_in_memory_is_explained(pictures: Tensor) -> None:
+    model = Viewing().eval()
+    leaf = pictures.clone().requires_grad_()
+    expected = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)[0]
+    found = VanillaSaliency(model).explain(pictures, target_class=1)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("precision", ["full", "bfloat16"])
+def test_the_precision_is_told_and_changes_no_more_than_rounding(
+    resnet: nn.Module, pictures: Tensor, precision: str
+) -> None:
+    explainer = SmoothGrad(resnet, **LOWERABLE)
+    full = explainer.explain(pictures, target_class=0)
+    found = explainer.explanation(pictures, target_class=0, precision=precision)
+    assert found.facts.details["precision"] == precision
+    assert found.values.dtype == torch.float32
+    assert found.values.equal(full) == (precision == "full")
+    assert agreement(found.values, full, torch.arange(2)) > 0.9
+
+
+def test_where_there_are_no_units_auto_is_full(resnet: nn.Module, pictures: Tensor) -> None:
+    explainer = SmoothGrad(resnet, **LOWERABLE)
+    found = explainer.explanation(pictures, target_class=0, precision="auto")
+    if has_units(pictures.device):
+        full = explainer.explain(pictures, target_class=0)
+        assert agreement(found.values, full, torch.arange(2)) > 0.98
+    else:
+        assert found.facts.details["precision"] == "full"
+        assert found.values.equal(explainer.explain(pictures, target_class=0))
+
+
+def test_auto_keeps_to_full_precision_where_the_two_disagree(
+    pictures: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Any processor calculates in bfloat16, if slowly; here it is taken to do so fast.
+    monkeypatch.setattr(precisions, "has_units", lambda device: True)
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for model, expected in ((Disagreeing(), "full"), (plain, "bfloat16")):
+        explainer = SmoothGrad(model.eval(), **LOWERABLE)
+        found = explainer.explanation(pictures, target_class=0, precision="auto")
+        assert found.facts.details["precision"] == expected
+        assert expected == "bfloat16" or found.values.equal(
+            explainer.explain(pictures, target_class=0)
+        )
+
+
+def test_a_model_in_lower_precision_already_is_run_as_it_is(pictures: Tensor) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    explainer = IntegratedGradients(model, num_steps=2)
+    found = explainer.explanation(pictures.double(), target_class=0, precision="bfloat16")
+    assert found.facts.details["precision"] == "full"
+    assert found.values.dtype == torch.float64
+
+
+def test_several_methods_share_a_precision(resnet: nn.Module, pictures: Tensor) -> None:
+    explainer = Explainer(resnet, {"smoothgrad": LOWERABLE, "grad_cam": {}})
+    full = explainer.explain(pictures, target_class=0)
+    low = explainer.explain(pictures, target_class=0, precision="bfloat16")
+    assert low["grad_cam"].equal(full["grad_cam"])  # of the pictures themselves
+    assert low.facts["smoothgrad"].details["precision"] == "bfloat16"
+
+
+def test_agreement_is_the_rank_correlation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    full = torch.randn(4, 3, 5, generator=generator)
+    low = full + 0.3 * torch.randn(4, 3, 5, generator=generator)
+    rows = torch.tensor([0, 0, 1, 1])
+    expected = [
+        spearmanr(low[rows == row].sum(0).flatten(), full[rows == row].sum(0).flatten()).statistic
+        for row in (0, 1)
+    ]
+    assert agreement(low, full, rows) == pytest.approx(min(expected))
+    numbers, scores = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([2.0, 1.0, 3.0, 4.0])
+    assert agreement(numbers, scores, torch.zeros(4)) == pytest.approx(0.8)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs /proc/cpuinfo")
+def test_units_are_those_that_the_processor_tells_of() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    assert has_units(torch.device("cpu")) == bool(flags & {"amx_bf16", "avx512_bf16"})
+    assert not has_units(torch.device("meta"))
+
+
+def test_another_precision_is_refused(resnet: nn.Module, pictures: Tensor) -> None:
+    with pytest.raises(
+        InputError,
+        match="precision must be one of 'full', 'bfloat16', 'auto', not 'float16'",
+    ):
+        SmoothGrad(resnet).explain(pictures, precision="float16")
