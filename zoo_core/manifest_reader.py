@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import MISSING, fields
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeVar
@@ -33,6 +33,7 @@ MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 16
 MAX_CHARACTERS: Final = 1000
 """Of one scalar."""
+_TOO_DEEP: Final = f"more than {MAX_DEPTH} lists and mappings in one another"
 
 _UNREADABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -63,6 +64,7 @@ class Reader:
     def __init__(self, path: Path, origin: str) -> None:
         self.path = path
         self.origin = origin
+        self._tags: dict[str, str] = {}
 
     def manifest(self) -> Manifest:
         """Read the whole file.
@@ -131,7 +133,10 @@ class Reader:
                 raise self._fail(loader.get_event(), "a second document begins; one is read")
             return root
         except yaml.MarkedYAMLError as error:
-            raise self._fail_at(error.problem_mark, str(error.problem)) from error
+            problem = str(error.problem)
+            if "nesting" in problem:  # libyaml 0.2.6 has a limit too, and looks far ahead
+                problem = _TOO_DEEP
+            raise self._fail_at(error.problem_mark, problem) from error
         except yaml.YAMLError as error:
             problem = " ".join(str(error).split())
             raise RegistryError(f"{self.path}: is no YAML: {problem}") from error
@@ -149,10 +154,10 @@ class Reader:
             if len(event.value) > MAX_CHARACTERS:
                 count = len(event.value)
                 raise self._fail(event, f"{count} characters; at most {MAX_CHARACTERS} are read")
-            tag = loader.resolve(ScalarNode, event.value, event.implicit)
+            tag = self._resolved(loader, event)
             return ScalarNode(tag, event.value, begin, end, style=event.style)
         if depth == MAX_DEPTH:
-            raise self._fail(event, f"more than {MAX_DEPTH} lists and mappings in one another")
+            raise self._fail(event, _TOO_DEEP)
         parts: list[Node] = []
         while not loader.check_event(yaml.SequenceEndEvent, yaml.MappingEndEvent):
             parts.append(self._node(loader, loader.get_event(), depth + 1))
@@ -161,6 +166,16 @@ class Reader:
             return SequenceNode(_LIST, parts, begin, end)
         pairs = list(zip(parts[::2], parts[1::2], strict=True))
         return MappingNode(_MAPPING, pairs, begin, end)
+
+    def _resolved(self, loader: Any, event: Any) -> str:
+        """Give the tag that YAML has for a scalar; most texts stand in a file many times."""
+        text: str = event.value
+        tag = self._tags.get(text) if event.implicit[0] else None
+        if tag is None:
+            tag = str(loader.resolve(ScalarNode, text, event.implicit))
+            if event.implicit[0]:
+                self._tags[text] = tag
+        return tag
 
     def _mapping(self, node: Node) -> dict[str, Node]:
         if not isinstance(node, MappingNode):
@@ -198,10 +213,12 @@ class Reader:
                 )
 
     def _typed(self, node: Node, what: str, *kinds: type) -> Any:
-        with suppress(ValueError):
+        try:
             value = _value(node) if isinstance(node, ScalarNode) else node
-            if type(value) in kinds:
-                return value
+        except ValueError:
+            value = node
+        if type(value) in kinds:
+            return value
         raise self._fail(node, f"{what} is expected here, not {_shown(node)}")
 
     def _string(self, node: Node) -> str:
@@ -355,16 +372,20 @@ def _value(node: ScalarNode) -> Any:
     Raises:
         ValueError: If they do not, or it is a number that is too large.
     """
-    text: str = node.value
-    if node.style:  # quoted; a plain one has none, or an empty one where libyaml reads
-        return text
+    # A quoted one has a style; a plain one has none, or an empty one where libyaml reads.
+    return node.value if node.style else _meaning(node.value, node.tag == _TEXT)
+
+
+@lru_cache(1024)
+def _meaning(text: str, is_text: bool) -> Any:
+    """Give the value of a plain scalar, which YAML 1.1 takes for text or for something else."""
     if text in _WORDS:
         return _WORDS[text]
     if _FLOAT.fullmatch(text):
         if not math.isfinite(float(text)):
             raise ValueError
         return int(text) if _INTEGER.fullmatch(text) else float(text)
-    if node.tag != _TEXT or _LATER.fullmatch(text):
+    if not is_text or _LATER.fullmatch(text):
         raise ValueError
     return text
 

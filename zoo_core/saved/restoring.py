@@ -19,7 +19,7 @@ from zoo_core.grammar import Part, Recipe, check_options, parse
 from zoo_core.loader import CATCH, normalise
 from zoo_core.models.multitask import MultitaskModel
 from zoo_core.saved.config import HEADS, SavedConfig, read_config
-from zoo_core.saved.tensors import Plan, State, changed, fill, settle, state_of
+from zoo_core.saved.tensors import Placement, State, changed, fill, settle, state_of
 from zoo_core.seeding import Seeds
 from zoo_core.weights.blank import blank, built_for_loading, fillable
 from zoo_core.weights.report import Fate, LoadReport
@@ -284,7 +284,7 @@ class _Reasons:
         )
 
 
-def _report(source: str, plan: Plan, here: State, saved: State, why: _Reasons) -> LoadReport:
+def _report(source: str, plan: Placement, here: State, saved: State, why: _Reasons) -> LoadReport:
     return LoadReport(
         source=source,
         loaded=tuple(Fate(name, here[name].numel()) for name in plan.moves),

@@ -33,7 +33,7 @@ def _ties(state: State) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Placement:
     """Which tensors go where.
 
     Attributes:
@@ -47,7 +47,7 @@ class Plan:
     dropped: list[str] = field(default_factory=list)
 
 
-def settle(file: TensorFile, saved: State, here: State) -> Plan:
+def settle(file: TensorFile, saved: State, here: State) -> Placement:
     """Settle where each tensor goes, before any is read.
 
     Args:
@@ -75,7 +75,7 @@ def settle(file: TensorFile, saved: State, here: State) -> Plan:
         raise SavedModelError(
             f"{file.path}: does not fit the model: {'; '.join(problems[:4])}{more}"
         )
-    plan = Plan()
+    plan = Placement()
     for name, first in _ties(here).items():
         if name == first and name in saved and saved[name].shape == here[name].shape:
             plan.moves[name] = stored[ties[name]]
@@ -101,7 +101,7 @@ def _problem(slot: Slot, target: Tensor | None) -> str:
     )
 
 
-def fill(model: nn.Module, file: TensorFile, plan: Plan) -> None:
+def fill(model: nn.Module, file: TensorFile, plan: Placement) -> None:
     """Read the tensors and put them in their places, with the file's types.
 
     Raises:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from operator import setitem
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import Any, Final, TypeVar
 
@@ -22,6 +25,8 @@ _SIMPLE: Final = (
     type(None), bool, int, float, complex, str, bytes, type, ModuleType, BuiltinFunctionType,
     CodeType, nn.Module, torch.dtype, torch.device, torch.Size,
 )  # fmt: skip
+_FLAGS: Final = frozenset({type(None), bool, int, float, str})
+_LISTS: Final = frozenset({tuple, list, dict, set, OrderedDict})
 _MANY: Final = 10_000
 
 
@@ -74,7 +79,11 @@ def _is_plain(parameter: nn.Parameter) -> bool:
 def _strays(module: nn.Module) -> bool:
     """Tell whether blank tensors stand in plain attributes, however deep."""
     registered = ("_parameters", "_buffers", "_modules")
-    rest = [value for name, value in vars(module).items() if name not in registered]
+    rest = [
+        value
+        for name, value in vars(module).items()
+        if name not in registered and not _is_nothing(value)
+    ]
     seen: set[int] = set()
     while rest:
         value = rest.pop()
@@ -87,6 +96,12 @@ def _strays(module: nn.Module) -> bool:
             if len(seen) > _MANY:
                 return True  # nobody can tell
     return False
+
+
+def _is_nothing(value: object) -> bool:
+    """Tell quickly what most attributes are: a flag, a number, or a list of hooks that is empty."""
+    kind = type(value)
+    return kind in _FLAGS or (kind in _LISTS and not value)
 
 
 def _parts_of(value: Any) -> list[Any]:
@@ -106,12 +121,16 @@ def _is_filled(cell: CellType) -> bool:
 
 def assign(module: nn.Module, name: str, value: Tensor) -> None:
     """Put a value in the place of a blank parameter or buffer."""
+    assignment(module, name, value)()
+
+
+def assignment(module: nn.Module, name: str, value: Tensor) -> Callable[[], None]:
+    """Prepare to put a value in the place of a blank parameter or buffer; the call does it."""
     path, _, attribute = name.rpartition(".")
     owner = module.get_submodule(path)
     blank_one = owner._parameters.get(attribute)
-    if blank_one is not None:
-        filled = nn.Parameter(value, blank_one.requires_grad)
-        filled.__dict__.update(blank_one.__dict__)
-        owner._parameters[attribute] = filled
-    else:
-        owner._buffers[attribute] = value
+    if blank_one is None:
+        return partial(setitem, owner._buffers, attribute, value)
+    filled = nn.Parameter(value, blank_one.requires_grad)
+    filled.__dict__.update(blank_one.__dict__)
+    return partial(setitem, owner._parameters, attribute, filled)

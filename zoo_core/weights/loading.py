@@ -81,7 +81,7 @@ class Filling:
 
     def finish(self) -> LoadReport:
         """Wait for the tensors and put them in their places; see :func:`load`."""
-        return self._plan.carry_out(self._reading.result(), self._device)
+        return self._plan.carry_out(self._reading, self._device)
 
 
 def filling(

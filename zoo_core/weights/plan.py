@@ -14,8 +14,9 @@ from zoo_core.contracts import Backbone
 from zoo_core.errors import WeightsError
 from zoo_core.loader import describe
 from zoo_core.weights.arranging import Arrangement, Origin, as_named
-from zoo_core.weights.blank import assign
+from zoo_core.weights.blank import assign, assignment
 from zoo_core.weights.report import Fate, LoadReport
+from zoo_core.weights.tensorfile import Reading
 
 _COUNTER = "num_batches_tracked"
 _COUNTS = "a counter, which starts at zero"
@@ -46,13 +47,19 @@ class Move:
             return False
         return bool((value.isfinite() & ~value.to(here).isfinite()).any())
 
-    def carry_out(self, values: Mapping[str, Tensor], device: torch.device) -> None:
-        """Put the value in its place; blank places take over what is in the file as it is."""
-        changed = self.change(self.origin.change(*[values[name] for name in self.origin.names]))
-        if self.target.is_meta:
-            assign(self.owner, self.key, changed.to(device, self.target.dtype))
-        else:
-            self.target.copy_(changed)
+    def made(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Make the value of the file's tensors."""
+        return self.change(self.origin.change(*[values[name] for name in self.origin.names]))
+
+    def prepared(self, values: Mapping[str, Tensor], device: torch.device) -> Callable[[], object]:
+        """Prepare to put the value in its place; the call does it.
+
+        Blank places take over what is in the file as it is.
+        """
+        if not self.target.is_meta:
+            return lambda: self.target.copy_(self.made(values))
+        value = self.made(values).to(device, self.target.dtype)
+        return assignment(self.owner, self.key, value)
 
 
 class Plan:
@@ -214,29 +221,35 @@ class Plan:
     def _drop(self, name: str, tensor: Tensor, reason: str) -> None:
         self.dropped.append(Fate(name, tensor.numel(), reason))
 
-    def carry_out(self, tensors: dict[str, Tensor], device: torch.device) -> LoadReport:
-        """Put the file's tensors in their places.
+    @torch.no_grad()
+    def carry_out(self, reading: Reading, device: torch.device) -> LoadReport:
+        """Put the file's tensors in their places, once they are proved.
+
+        What is to be done for that is done while the hash is still being computed.
 
         Args:
-            tensors: What was read, by the file's names.
+            reading: What brings them.
             device: Where values of blank modules go.
 
         Raises:
-            WeightsError: If a value is too large for the model's type; nothing is changed then.
+            DamagedFileError: If the file is another one than it must be; nothing is changed then.
+            WeightsError: If a value must not be, or is too large for the model's type; nothing is
+                changed then.
         """
+        tensors = reading.arrived()
+        prepared = [move.prepared(tensors, device) for move in self.moves]
+        reading.prove()
         for move in self.moves:
             for name in move.origin.names:
                 if move.overflows(tensors[name]):
                     here = str(move.target.dtype).removeprefix("torch.")
                     raise WeightsError(f"{self.file}: {name} holds values too large for {here}")
+        for put in prepared:
+            put()
         counters = list(self.missing)
-        with torch.no_grad():
-            for move in self.moves:
-                move.carry_out(tensors, device)
-            for key in counters:
-                if self.state[key].is_meta:
-                    zero = torch.zeros_like(self.state[key], device=device)
-                    assign(self.module, key, zero)
+        for key in counters:
+            if self.state[key].is_meta:
+                assign(self.module, key, torch.zeros_like(self.state[key], device=device))
         return LoadReport(
             source=str(self.file),
             loaded=tuple(self.loaded),

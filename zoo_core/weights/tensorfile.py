@@ -37,6 +37,7 @@ DTYPES: Final = {
 }
 INFINITE: Final = "infinite values"
 _PART: Final = 16 << 20  # bytes that are read at a time, unless one tensor is larger
+_FIRST: Final = 1 << 20  # bytes of the first time, so that hashing need not wait for long
 _ALIGNMENT: Final = 64  # bytes
 _SMALL: Final = 4096  # bytes, few enough to be copied to where they are aligned
 _EXPONENTS: Final = {"F16": 0x7C00, "BF16": 0x7F80}  # all set: not finite
@@ -213,16 +214,40 @@ class Reading:
         self._hasher.shutdown(cancel_futures=True)
 
     def result(self) -> dict[str, Tensor]:
-        """Wait for the tensors that are wanted, by name.
+        """Wait for the tensors that are wanted, by name, and prove them.
 
         Raises:
             DamagedFileError: If the file has another hash, or was changed meanwhile.
             WeightsError: If a tensor holds what it must not.
         """
+        tensors = self.arrived()
+        self.prove()
+        return tensors
+
+    def arrived(self) -> dict[str, Tensor]:
+        """Wait for the tensors that are wanted, by name; :meth:`prove` says if they may be used.
+
+        Raises:
+            DamagedFileError: If the file ends early.
+        """
         for job, part in zip(self._jobs, self._parts, strict=True):
             job.result()
             if not self._file.proven:
                 part.check()
+        return {
+            slot.name: part.tensor(slot)
+            for part in self._parts
+            for slot in part.slots
+            if slot.name in self.wanted
+        }
+
+    def prove(self) -> None:
+        """Wait for the hash, and check that what has arrived is what it must be.
+
+        Raises:
+            DamagedFileError: If the file has another hash, or was changed meanwhile.
+            WeightsError: If a tensor holds what it must not.
+        """
         if self._hash is not None and self._hash.result() != self._file.sha256:
             raise DamagedFileError(
                 f"{self._file.path}: its sha256 is {self._hash.result()} instead of "
@@ -233,12 +258,6 @@ class Reading:
         self._check_values(wrong)
         if self._file.sha256 is not None and not wrong:
             proofs.remember(self._file.sha256, self._file.status)
-        return {
-            slot.name: part.tensor(slot)
-            for part in self._parts
-            for slot in part.slots
-            if slot.name in self.wanted
-        }
 
     def _check_values(self, wrong: dict[str, str]) -> None:
         problems = [
@@ -299,20 +318,22 @@ class _Part:
 def _groups(slots: Iterable[Slot]) -> Iterator[list[Slot]]:
     """Divide tensors, in the file's order, into groups to be read at once."""
     group: list[Slot] = []
+    limit = _FIRST
     for slot in slots:
-        if group and not _may_follow(group, slot):
+        if group and not _may_follow(group, slot, limit):
             yield group
             group = []
+            limit = min(4 * limit, _PART)
         group.append(slot)
     if group:
         yield group
 
 
-def _may_follow(group: list[Slot], slot: Slot) -> bool:
+def _may_follow(group: list[Slot], slot: Slot, limit: int) -> bool:
     offset = slot.start - group[0].start
     aligned = _ALIGNMENT if slot.size > _SMALL else DTYPES[slot.dtype].itemsize
     is_next = group[-1].start + group[-1].size == slot.start
-    return is_next and offset % aligned == 0 and offset + slot.size <= _PART
+    return is_next and offset % aligned == 0 and offset + slot.size <= limit
 
 
 def _is_fine(data: Bytes, dtype: str) -> bool:
