@@ -28,14 +28,14 @@ Finished = subprocess.CompletedProcess[str]
 
 OFFLINE = ("--no-index", "--no-deps", "--no-build-isolation")
 
-# Says which modules of plugins a command imported.
+# Says which heavy modules, and which of plugins, a command imported.
 TRACED = """
 import sys
 from zoo_core.cli import cli
 try:
     cli(sys.argv[1:], standalone_mode=False)
 finally:
-    print([name for name in ("gate", "zoo_unet") if name in sys.modules])
+    print([name for name in ("gate", "torch", "zoo_unet") if name in sys.modules])
 """
 
 
