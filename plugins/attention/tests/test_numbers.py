@@ -21,8 +21,12 @@ TRAINING = pytest.mark.parametrize("training", [False, True])
 
 
 def randomised(module: nn.Module) -> nn.Module:
-    """Give every tensor values that matter, those that begin at zero or one too."""
+    """Give every tensor values that matter, those that begin at zero or one too, in doubles.
+
+    The order of sums, which threads change, shows in floats.
+    """
     torch.manual_seed(1)
+    module = module.double()
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
             nn.init.uniform_(tensor, 0.5 if name.endswith("running_var") else -0.5, 1.5)
@@ -31,6 +35,7 @@ def randomised(module: nn.Module) -> nn.Module:
 
 def copied(source: nn.Module, target: nn.Module) -> None:
     """Copy tensors in their order, whatever their names; the shapes may differ by ones."""
+    target.double()
     for mine, theirs in zip(
         source.state_dict().values(), target.state_dict().values(), strict=True
     ):
@@ -38,7 +43,7 @@ def copied(source: nn.Module, target: nn.Module) -> None:
 
 
 def same(ours: Tensor, theirs: Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("channels", "reduction"), [(64, 16), (48, 4), (10, 16)])
@@ -46,7 +51,7 @@ def test_squeeze_excitation_equals_timms(channels: int, reduction: int) -> None:
     ours = randomised(SqueezeExcitation(channels, reduction))
     theirs = SEModule(channels, rd_channels=max(1, channels // reduction))
     copied(ours, theirs)
-    x = torch.randn(2, channels, 9, 7)
+    x = torch.randn(2, channels, 9, 7, dtype=torch.float64)
     same(ours(x), theirs(x))
 
 
@@ -54,7 +59,7 @@ def test_squeeze_excitation_equals_timms(channels: int, reduction: int) -> None:
 def test_efficient_channel_attention_equals_timms(channels: int) -> None:
     ours, theirs = randomised(EfficientChannelAttention(channels)), EcaModule(channels)
     copied(ours, theirs)
-    x = torch.randn(2, channels, 5, 8)
+    x = torch.randn(2, channels, 5, 8, dtype=torch.float64)
     same(ours(x), theirs(x))
 
 
@@ -71,13 +76,13 @@ def test_concurrent_squeeze_excitation_equals_smps(channels: int, reduction: int
     ours = randomised(ConcurrentSqueezeExcitation(channels, reduction))
     theirs = smp.base.modules.SCSEModule(channels, reduction)
     copied(ours, theirs)
-    x = torch.randn(2, channels, 9, 7)
+    x = torch.randn(2, channels, 9, 7, dtype=torch.float64)
     same(ours(x), theirs(x))
 
 
 def test_concurrent_squeeze_excitation_is_its_formula() -> None:
     ours = randomised(ConcurrentSqueezeExcitation(6, 3))
-    x = torch.randn(2, 6, 3, 5)
+    x = torch.randn(2, 6, 3, 5, dtype=torch.float64)
     squeezed = torch.relu(ours.channel.mlp[0](x.mean((2, 3), keepdim=True)))
     channels = torch.sigmoid(ours.channel.mlp[2](squeezed))
     weight, bias = ours.place.weight.flatten(), ours.place.bias
@@ -92,7 +97,7 @@ def test_coordinate_attention_equals_timms(size: tuple[int, int], training: bool
     theirs = CoordAttn(48, rd_channels=12, bias=True).train(training)
     theirs.conv1.bias = None  # a batch norm follows
     copied(ours, theirs)
-    x = torch.randn(2, 48, *size)
+    x = torch.randn(2, 48, *size, dtype=torch.float64)
     same(ours(x), theirs(x))
 
 
@@ -114,7 +119,7 @@ def test_simam_is_its_formula(size: tuple[int, int]) -> None:
 @TRAINING
 @pytest.mark.parametrize("dilation", [1, 4])
 def test_bam_is_its_formula(training: bool, dilation: int) -> None:
-    bam = randomised(BAM(12, reduction=4, dilation=dilation)).double().train(training)
+    bam = randomised(BAM(12, reduction=4, dilation=dilation)).train(training)
     x = torch.randn(3, 12, 9, 7, dtype=torch.float64)
 
     def normed(y: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -150,15 +155,15 @@ def test_global_context_equals_timms(size: tuple[int, int]) -> None:
     theirs.mlp_add.norm.eps = ours.transform[1].eps
     theirs.conv_attn.bias = None  # a softmax follows
     copied(ours, theirs)
-    x = torch.randn(2, 64, *size)
+    x = torch.randn(2, 64, *size, dtype=torch.float64)
     same(ours(x), theirs(x))
 
 
 @TRAINING
 @pytest.mark.parametrize("size", [(9, 7), (1, 5), (1, 1)])
 def test_non_local_equals_timms(size: tuple[int, int], training: bool) -> None:
-    ours = randomised(NonLocal(24, reduction=3, subsample=1)).double().train(training)
-    theirs = NonLocalAttn(24, rd_channels=8).double().train(training)
+    ours = randomised(NonLocal(24, reduction=3, subsample=1)).train(training)
+    theirs = NonLocalAttn(24, rd_channels=8).train(training)
     theirs.scale = 1 / math.sqrt(8)  # timm divides by the root of all channels
     theirs.p.bias = theirs.g.bias = theirs.z.bias = None  # a softmax and a batch norm follow
     copied(ours, theirs)
@@ -168,7 +173,7 @@ def test_non_local_equals_timms(size: tuple[int, int], training: bool) -> None:
 
 def test_non_local_looks_at_the_maxima_of_squares() -> None:
     ours = randomised(NonLocal(6, reduction=2, subsample=2)).eval()
-    x = torch.randn(1, 6, 5, 3)
+    x = torch.randn(1, 6, 5, 3, dtype=torch.float64)
     corners = [(row, column) for row in (0, 2, 4) for column in (0, 2)]
     seen = torch.stack([x[..., r : r + 2, c : c + 2].amax((2, 3)) for r, c in corners], 2)[
         ..., None

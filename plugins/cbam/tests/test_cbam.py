@@ -14,16 +14,17 @@ from zoo_core.errors import InputError
 @pytest.mark.parametrize("training", [False, True])
 def test_same_weights_give_timms_result(channels: int, reduction: int, training: bool) -> None:
     torch.manual_seed(0)
-    ours = CBAM(channels, reduction).train(training)
-    theirs = CbamModule(channels, rd_channels=max(1, channels // reduction)).train(training)
+    ours = CBAM(channels, reduction).double().train(training)
+    theirs = CbamModule(channels, rd_channels=max(1, channels // reduction)).double()
+    theirs.train(training)
     for mine, other in zip(
         ours.channel.mlp[::2], (theirs.channel.fc1, theirs.channel.fc2), strict=True
     ):
         other.load_state_dict(mine.state_dict())
     theirs.spatial.conv.conv.load_state_dict(ours.spatial.conv.state_dict())
     theirs.spatial.conv.bn.load_state_dict(ours.spatial.norm.state_dict())
-    x = torch.randn(2, channels, 9, 7)
-    torch.testing.assert_close(ours(x), theirs(x), atol=1e-6, rtol=1e-6)
+    x = torch.randn(2, channels, 9, 7, dtype=torch.float64)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
