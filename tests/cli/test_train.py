@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -318,6 +319,24 @@ def test_a_folder_in_use_is_neither_overwritten_nor_gone_on_with_otherwise(
     assert failed.output == (f"Error: {tmp_path} is no folder of a run: no config.yaml in it\n")
     failed = invoke("train", "--out", tmp_path / "new", "--resume", code=2)
     assert f"there is no run in {tmp_path / 'new'} to go on with" in failed.output
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_taken_if_asked(
+    run: tuple[Path, str], tmp_path: Path, invoke: Invoke
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    before, last = Checkpoints(folder / "checkpoints").paths()
+    (last / "model.safetensors").write_bytes(b"")
+    failed = invoke("train", "--resume", folder, "--workers", 0, code=1)
+    assert failed.output.splitlines()[-1] == (
+        f"Error: checkpoint {last} is damaged: model.safetensors is not as it was written; resume "
+        f"from {before} to take the one before"
+    )
+    invoke("train", "--resume", before, "--workers", 0)
+    whole, after = weights(run[0]), weights(folder)
+    assert all(torch.equal(after[name], value) for name, value in whole.items())
+    assert (folder / "checkpoints" / f"abandoned-{last.name}").is_dir()
 
 
 def test_runs_are_numbered_and_a_saved_model_is_trained_further(

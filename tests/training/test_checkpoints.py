@@ -159,6 +159,46 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in keeper.paths()}
 
 
+def test_the_best_is_known_where_the_last_step_of_an_epoch_was_saved_before(
+    tmp_path: Path,
+) -> None:
+    keeper = Checkpoints(tmp_path, every_steps=3)
+    trainer = train(tmp_path, scheduler=None, checkpoints=keeper)
+    losses = trainer.history["val_loss"]
+    best = keeper.best()
+    assert best is not None
+    assert best.name == f"step-{6 * (1 + losses.index(min(losses))):09d}"
+    assert read_checkpoint(best).state["position"] == 0
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_was_being_replaced_is_taken_back(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError):
+        train(tmp_path, callbacks=[StopAt(8)])
+    last = Checkpoints(tmp_path).paths()[-1]
+    last.rename(tmp_path / f".replaced-{last.name}")
+    (tmp_path / f".writing-{last.name}").mkdir()
+    Checkpoints(tmp_path).start(resumes=True)
+    assert Checkpoints(tmp_path).paths()[-1] == last
+    read_checkpoint(last)
+    shutil.copytree(last, tmp_path / f".replaced-{last.name}")
+    Checkpoints(tmp_path).start(resumes=True)
+    assert Checkpoints(tmp_path).paths()[-1] == last
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_checkpoints_that_are_not_gone_on_from_are_set_aside(tmp_path: Path) -> None:
+    for times in (1, 2):
+        with pytest.raises(InterruptedRunError):
+            train(tmp_path, resume=times > 1, callbacks=[StopAt(9)])
+        first, *later = Checkpoints(tmp_path).paths()
+        with pytest.raises(InterruptedRunError):
+            train(tmp_path, resume=first, callbacks=[StopAt(int(first.name[5:]) + 1)])
+        for path in later:
+            assert (tmp_path / f"abandoned-{path.name}{'-2' if times > 1 else ''}").is_dir()
+    assert Checkpoints(tmp_path).paths() == [first]
+
+
 def test_nothing_is_pickled(tmp_path: Path) -> None:
     train(tmp_path)
     names = {path.name for path in Checkpoints(tmp_path).paths()[-1].iterdir()}
@@ -253,11 +293,10 @@ def test_a_damaged_one_is_refused_and_the_one_before_taken_if_asked(
     with pytest.raises(CheckpointError) as failed:
         train(tmp_path, resume=True)
     assert str(failed.value) == (
-        f"checkpoint {last} is damaged: {message}; resume={str(before)!r} goes on from the one "
-        f"before"
+        f"checkpoint {last} is damaged: {message}; resume from {before} to take the one before"
     )
-    shutil.rmtree(last)
     same(train(tmp_path, resume=before), whole)
+    assert (tmp_path / f"abandoned-{last.name}").is_dir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 and not hasattr(os, "mkfifo"), reason="needs a POSIX system")

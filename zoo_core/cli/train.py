@@ -50,7 +50,8 @@ _ABOVE: Final = click.FloatRange(0, min_open=True)
     is_flag=False,
     flag_value=_NEWEST,
     metavar="[DIR]",
-    help="Go on with the run in DIR, or in --out's folder, if it was begun; as it was begun.",
+    help="Go on with the run in DIR, or in --out's folder, if it was begun; as it was begun. DIR "
+    "may be one of its checkpoints.",
 )
 @config_option
 @click.option(
@@ -268,6 +269,7 @@ def train(
       zoo train resnet18 --data data/pets --config fast.yaml --lr 3e-4
       zoo train --resume runs/run-001
     """
+    checkpoint, resume = _checkpoint(resume)
     folder, resumes = _folder(out, resume)
     stored = folder / _CONFIG
     goes_on = resumes and stored.is_file()
@@ -288,7 +290,7 @@ def train(
         _begin(job, folder, goes_on)
     if shows:
         _echo_begin(job, folder)
-    history = job.run(resumes)
+    history = job.run(checkpoint or resumes)
     evaluator = job.evaluate()
     if world.is_main:
         found = _finish(job, folder, history, evaluator)
@@ -298,6 +300,14 @@ def train(
             click.echo()
             click.echo(f"model    {folder / 'model'}")
             click.echo(f"curves   {folder / 'curves.png'}")
+
+
+def _checkpoint(resume: str | None) -> tuple[Path | None, str | None]:
+    """Give the checkpoint to go on from, if one was named, and the folder of its run."""
+    path = Path(resume or "")
+    if path.parent.name == "checkpoints" and (path.parents[1] / _CONFIG).is_file():
+        return path, str(path.parents[1])
+    return None, resume
 
 
 def _folder(out: Path | None, resume: str | None) -> tuple[Path, bool]:

@@ -106,6 +106,12 @@ class Checkpoints:
             )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for path in self.folder.glob(".replaced-*"):
+                whole = self.folder / path.name.removeprefix(".replaced-")
+                if whole.exists():
+                    shutil.rmtree(path)
+                else:
+                    path.rename(whole)
             for path in self.folder.glob(".writing-*"):
                 shutil.rmtree(path)
             probe = self.folder / ".writing-probe"
@@ -116,6 +122,28 @@ class Checkpoints:
                 f"checkpoints cannot be written to {self.folder}: {error.strerror}"
             ) from error
 
+    def set_aside_after(self, path: Path) -> None:
+        """Rename the checkpoints after one, which a run goes on from instead, to ``abandoned-…``.
+
+        Raises:
+            CheckpointError: If that cannot be.
+        """
+        if path.resolve().parent != self.folder.resolve():
+            return
+        for later in self.paths():
+            if later.name > path.name:
+                aside = self.folder / f"abandoned-{later.name}"
+                number = 2
+                while aside.exists():
+                    aside = self.folder / f"abandoned-{later.name}-{number}"
+                    number += 1
+                try:
+                    later.rename(aside)
+                except OSError as error:
+                    raise CheckpointError(
+                        f"{later} cannot be set aside: {error.strerror}"
+                    ) from error
+
     def save(
         self,
         step: int,
@@ -124,6 +152,9 @@ class Checkpoints:
         score: float | None = None,
     ) -> Path:
         """Write a checkpoint, and delete those that need not be kept.
+
+        Of the same step there is one already if that was the last of an epoch: it is replaced by
+        the one that has the epoch's score.
 
         Args:
             step: Its number.
@@ -135,7 +166,7 @@ class Checkpoints:
             CheckpointError: If it cannot be written; the others stay.
         """
         path = self.folder / f"step-{step:09d}"
-        if path.exists():
+        if path.exists() and score is None:
             return path
         aside = self.folder / f".writing-{path.name}"
         try:
@@ -149,8 +180,13 @@ class Checkpoints:
             for file in aside.iterdir():
                 _flush(file)
             _flush(aside)
+            replaced = self.folder / f".replaced-{path.name}"
+            if path.exists():
+                path.rename(replaced)  # which start() takes back, if this is as far as it comes
             aside.rename(path)
             _flush(self.folder)
+            if replaced.exists():
+                shutil.rmtree(replaced)
             self._prune()
         except (OSError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
@@ -220,7 +256,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, what: str) -> CheckpointError:
     others = [other for other in Checkpoints(path.parent).paths() if other.name < path.name]
-    mend = f"; resume={str(others[-1])!r} goes on from the one before" if others else ""
+    mend = f"; resume from {others[-1]} to take the one before" if others else ""
     return CheckpointError(f"checkpoint {path} is damaged: {what}{mend}")
 
 

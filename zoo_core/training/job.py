@@ -71,8 +71,10 @@ class Job:
         self._open(source, names, mask_classes)
         self.trainer = self._trainer(folder, pixels, callbacks)
 
-    def run(self, resume: bool) -> dict[str, Any]:
+    def run(self, resume: bool | Path) -> dict[str, Any]:
         """Train, leave the best weights in the model, and give the history.
+
+        With ``resume`` it goes on from the newest checkpoint, or from the one in that folder.
 
         The best are those with the lowest validation loss; without validation, the last.
         """

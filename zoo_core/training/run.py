@@ -100,15 +100,18 @@ class Run:
             CheckpointError: If there is none to take up, or it does not fit.
         """
         trainer, world = self._trainer, self._world
+        keeper = trainer.checkpoints
+        if keeper is not None:
+            self._on_main(lambda: keeper.start(resumes=bool(resume)))
         path = world.from_main(self._found(resume))
-        if trainer.checkpoints is not None:
-            self._on_main(lambda: trainer.checkpoints.start(resumes=bool(resume)))
         seed = trainer.seed
         if seed is None:
             seed = int(torch.randint(2**62, ()))
         self._seed = world.from_main(seed)
         if path is not None:
             self._restore(path)
+            if keeper is not None and not isinstance(resume, bool):
+                self._on_main(lambda: keeper.set_aside_after(path))
         elif world.size > 1:
             torch.default_generator.manual_seed(mixed(self._seed, "rank", world.rank))
             if world.device.type == "cuda":

@@ -183,8 +183,8 @@ class Trainer:
             train_loader: Batches to train on, whose order and augmentation the seed decides.
             val_loader: Batches to validate on.
             resume: Whether to go on from the newest checkpoint, if there is one; or the folder of
-                one. The run then ends as if it had not been interrupted, bit for bit, if it is of
-                as many processes.
+                one, those after which are renamed ``abandoned-…``. The run then ends as if it had
+                not been interrupted, bit for bit, if it is of as many processes.
 
         Returns:
             ``"train_loss"``, one a finished epoch; ``"val_loss"``, one a validation;
