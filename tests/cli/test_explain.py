@@ -196,9 +196,10 @@ def test_all_methods(invoke_json: Invoke, photos: Photos, tmp_path: Path) -> Non
     small = ("resnet18", "--image-size", 32, "--seed", 0)
     told = invoke_json("explain", *small, photos["chelsea"], "--method", "all")
     (one,) = told["pictures"]
-    every = {spec.name for spec in zoo_core.registry.explainers.listed()}
-    assert set(one["methods"]) | set(one["skipped"]) == every
-    assert set(one["skipped"]) == {name for name in every if name.startswith("attention")}
+    every = {spec.name: spec.provider for spec in zoo_core.registry.explainers.listed()}
+    assert set(one["methods"]) | set(one["skipped"]) == set(every)
+    of_attention = {name for name, who in every.items() if who == "zoo-attention-maps"}
+    assert set(one["skipped"]) == of_attention  # which a ResNet has none of
     assert {Path(method["overlay"]).stem for method in one["methods"].values()} == set(
         one["methods"]
     )
