@@ -32,6 +32,11 @@ COMMANDS = [
     "explain",
     "export",
     "push",
+    "check",
+    "new",
+    "install",
+    "uninstall",
+    "doctor",
     "completion",
 ]
 BOLD = "\x1b[1m"

@@ -125,8 +125,8 @@ def explain(
     \b
     Examples:
       zoo explain resnet50 --pretrained cat.jpg
-      zoo explain timm/efficientnet_lite0 --weights lite0.safetensors --target espresso photos/
-      zoo explain my-model 'photos/*.png' --method grad_cam --method rise --score
+      zoo explain resnet50.a1_in1k photos/ --target espresso --out explained
+      zoo explain my-model 'photos/*.png' --method grad_cam --score
     """
     from zoo_core.catalogue import registry
 
