@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zoo_core.testing.conformance.book import rules_of
+from zoo_core.testing.conformance.book import GROUPS, rules_of
 
 Invoke = Callable[..., Any]
 Table = list[list[str]]
@@ -43,8 +43,8 @@ def test_json_has_all(invoke_json: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give a distribution or a component to check, or --all"),
-        (("cbam", "--all"), "give a distribution or a component to check, or --all"),
+        ((), "give distributions or components to check, or --all, or --rules"),
+        (("cbam", "--all"), "give distributions or components to check, or --all, or --rules"),
         (
             ("resnt18",),
             "unknown component 'resnt18'; did you mean resnet18 or resnet152 or resnet101?",
@@ -65,6 +65,17 @@ def test_refusing_does_not_import_torch(run_zoo: Callable[..., Any]) -> None:
     assert done.returncode == 2
     assert "zoo_core.testing.conformance.naming" in done.stderr
     assert "torch" not in done.stderr.replace("zoo_core", "")
+
+
+def test_rules_are_listed(
+    invoke: Invoke, invoke_json: Callable[..., Any], table: Callable[[str], Table]
+) -> None:
+    header, *rows = table(invoke("check", "--rules").stdout)
+    assert header == ["of", "rule", "what it asks for"]
+    told = invoke_json("check", "--rules")
+    listed = [(group, rule.name, rule.summary) for group in GROUPS for rule in rules_of(group)]
+    assert sorted((of, *rest) for ofs, *rest in rows for of in ofs.split(", ")) == sorted(listed)
+    assert [[", ".join(r["groups"]), r["rule"], r["summary"]] for r in told] == rows
 
 
 def test_help_has_examples(invoke: Invoke) -> None:

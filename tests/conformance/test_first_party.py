@@ -18,6 +18,7 @@ from zoo_core.testing.conformance.subject import SUBJECTS
 SMALL: Final[dict[str, dict[str, Any]]] = {
     "zoo-attention:se": {},
     "zoo-attention-maps:attention": {},
+    "zoo-captum:captum/deconvolution": {},
     "zoo-cbam:cbam": {},
     "zoo-decoders:linear": {},
     "zoo-gradcam:grad_cam": {},

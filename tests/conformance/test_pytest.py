@@ -13,6 +13,8 @@ from .sound import Slope
 
 pytest_plugins = ["pytester"]
 
+COUNT = len(rules_of("catalogue") + rules_of("explainer"))
+
 
 class TestSaliency(ExplainerTests):
     component = "saliency"

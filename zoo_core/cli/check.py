@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", metavar="[DIST|NAME]...", nargs=-1, type=NameType())
 @click.option("--all", "check_all", is_flag=True, help="Check every installed plugin.")
+@click.option("--rules", is_flag=True, help="List the rules instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def check(ctx: click.Context, names: tuple[str, ...], check_all: bool, as_json: bool) -> None:
+def check(
+    ctx: click.Context, names: tuple[str, ...], check_all: bool, rules: bool, as_json: bool
+) -> None:
     """Check that plugins and components keep the rules.
 
     DIST is a distribution, which is checked with all of its components, and of a source such as
@@ -35,9 +38,13 @@ def check(ctx: click.Context, names: tuple[str, ...], check_all: bool, as_json: 
       zoo check resnet18
       zoo check my-plugin
       zoo check --all --json
+      zoo check --rules
     """
-    if bool(names) == check_all:
-        raise UsageError("give a distribution or a component to check, or --all")
+    if bool(names) + check_all + rules != 1:
+        raise UsageError("give distributions or components to check, or --all, or --rules")
+    if rules:
+        _echo_rules(as_json)
+        return
     from zoo_core.testing.conformance.naming import checked_by_default, find
 
     found = checked_by_default() if check_all else [find(name) for name in names]
@@ -60,6 +67,24 @@ def check(ctx: click.Context, names: tuple[str, ...], check_all: bool, as_json: 
         _echo(outcomes, debug=ctx.find_root().params["debug"])
     if any(outcome.result == "failed" for outcome in outcomes):
         ctx.exit(1)
+
+
+def _echo_rules(as_json: bool) -> None:
+    from zoo_core.testing.conformance.book import GROUPS, rules_of
+
+    groups: dict[tuple[str, str], list[str]] = {}
+    for rule in (rule for group in GROUPS for rule in rules_of(group)):
+        groups.setdefault((rule.name, rule.summary), []).append(rule.group)
+    if as_json:
+        echo_json(
+            [
+                {"groups": of, "rule": name, "summary": summary}
+                for (name, summary), of in groups.items()
+            ]
+        )
+    else:
+        rows = [[", ".join(of), name, summary] for (name, summary), of in groups.items()]
+        echo_table(["of", "rule", "what it asks for"], rows)
 
 
 def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from zoo_core.catalogue import registry
 from zoo_core.loader import Plugin
-from zoo_core.spec import Source, Spec
+from zoo_core.spec import KINDS, Source, Spec
 from zoo_core.testing.conformance import (
     attention,
     backbone,
@@ -25,6 +25,9 @@ from zoo_core.testing.conformance.subject import SUBJECTS
 
 MODULES: Final = (plugin, catalogue, backbone, attention, decoder, explainer, modules, saving)
 """Where the rules are, in the order in which they are applied."""
+
+GROUPS: Final = ("plugin", "catalogue", *KINDS)
+"""The groups of rules."""
 
 SAMPLE: Final = 3
 """How many names of a source are checked with its plugin."""
