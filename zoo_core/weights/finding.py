@@ -23,10 +23,12 @@ def find_entry(spec: Spec, tag: str | None = None) -> WeightsEntry:
     """
     entries = registry.weights_of(spec)
     source = registry.source_of(spec)
+    if source and not source.weights:
+        source = None  # what it has is listed, as other components' weights are
     for entry in entries:
         if entry.tag == tag or (tag is None and source is None):
             return entry
-    if source and source.weights:
+    if source:
         return _from_source(source, spec, tag)
     if tag is None:
         raise WeightsError(f"{spec.name!r} has no pretrained weights")
