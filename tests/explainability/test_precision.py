@@ -90,6 +90,13 @@ def test_lean_runs_give_the_same_gradients_and_keep_less(
     assert sum(kept["lean"].values()) < 0.7 * sum(kept["plain"].values())
 
 
+def test_lean_scores_are_the_same_to_the_last_bit(resnet: nn.Module, pictures: Tensor) -> None:
+    with torch.no_grad():
+        expected = resnet(pictures)
+        with Lean():
+            assert resnet(pictures).equal(expected)
+
+
 def test_a_model_that_counts_on_an_order_in_memory_is_explained(pictures: Tensor) -> None:
     model = Viewing().eval()
     leaf = pictures.clone().requires_grad_()
