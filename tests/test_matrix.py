@@ -83,6 +83,7 @@ def test_every_triple_is_trained_whole(name: str, decoder: str) -> None:
 def trained(recipe: str, pictures: torch.Tensor, seed: int) -> nn.Module:
     """Give a model after a backward from both of its heads."""
     model = zoo.build(recipe, num_classes_classification=5, num_classes_segmentation=3, seed=seed)
+    torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.any():  # else what begins as the identity holds back what is behind
@@ -99,6 +100,14 @@ def trained(recipe: str, pictures: torch.Tensor, seed: int) -> nn.Module:
 )
 def test_shapes_are_right_for_a_sample(trial: Trial) -> None:
     assert problem_of(trial.recipe, trial.channels) == ""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", native("backbone"))
+def test_shapes_are_right_for_all(name: str) -> None:
+    ours = [trial for trial in trials() if trial.backbone == name]
+    problems = {trial: problem_of(trial.recipe, trial.channels) for trial in ours}
+    assert not {trial: problem for trial, problem in problems.items() if problem}
 
 
 def test_the_page_is_of_the_components_there_are() -> None:
