@@ -28,7 +28,7 @@ from zoo_core.manifest import (
     shipped_manifest,
     user_manifests,
 )
-from zoo_core.spec import KINDS, Source, Spec
+from zoo_core.spec import KINDS, Source, Spec, is_name
 
 
 class Components(Mapping[str, Spec]):
@@ -373,7 +373,10 @@ class Registry(Components):
         source = self.source_of(spec)
         if source:
             try:
-                tags += source.tags(spec.name.removeprefix(source.prefix))
+                given = tuple(iterable(source.tags(spec.name.removeprefix(source.prefix)), "tags"))
+                if not all(isinstance(tag, str) for tag in given):
+                    raise PluginError("tags gave something that is no text")
+                tags += given
             except CATCH as error:
                 raise PluginError(
                     f"{source.provider} cannot give the tags of {spec.name}: {describe(error)}"
@@ -392,9 +395,13 @@ class Registry(Components):
         """Give the names of a source, without its prefix; a failing source has none."""
         if source not in self._names:
             try:
-                self._names[source] = tuple(iterable(source.names(), "names"))
-                if not all(isinstance(name, str) for name in self._names[source]):
+                names = tuple(iterable(source.names(), "names"))
+                if not all(isinstance(name, str) for name in names):
                     raise PluginError("names gave something that is no text")
+                for name in names:
+                    if not is_name(name):
+                        raise PluginError(f"names gave {name!r}, which is no component name")
+                self._names[source] = names
             except CATCH as error:
                 _warn(
                     f"{source.prefix}… of {source.provider} cannot be listed: {describe(error)} "

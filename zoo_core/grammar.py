@@ -14,7 +14,7 @@ from zoo_core.spec import Spec
 _PART = re.compile(
     r"(?P<name>(?:[A-Za-z0-9][\w.-]*:)?[A-Za-z0-9_][\w/-]*)"
     r"(?:\.(?P<tag>[\w-]+))?"
-    r"(?:@(?P<levels>last|all|[0-9]+(?:,[0-9]+)*))?"
+    r"(?:@(?P<levels>last|all|[0-9]{1,9}(?:,[0-9]{1,9})*))?"
 )
 
 # Given by the composition: the shapes that parts have to agree on, and where weights come from.
@@ -208,6 +208,10 @@ def with_options(
     if decoder and not recipe.decoder:
         raise OptionError(f"options for a decoder, but {recipe.canonical!r} has none")
     attentions += [{}] * (len(recipe.attention) - len(attentions))
+    roles = {"backbone": backbone or {}, "decoder": decoder or {}, **(named or {})}
+    for role, given in roles.items():
+        if not isinstance(given, Mapping):
+            raise OptionError(f"{role}= takes a dict of options, not {given!r}")
     by_name = dict(named or {})
     for name in by_name:
         count = [part.spec.name for part in recipe.parts].count(name)
@@ -240,6 +244,10 @@ def check_options(spec: Spec, options: Mapping[str, Any]) -> None:
         OptionError: Naming the option and those there are.
     """
     for name in options:
+        if not isinstance(name, str):
+            raise OptionError(
+                f"{spec.kind} {spec.name!r}: an option has a name, and {name!r} is none"
+            )
         if name in WIRED.get(spec.kind, ()):
             flag = name.replace("_", "-")
             how = f"is set for the whole model, with {name}=… or --{flag}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -11,9 +11,11 @@ from zoo_core.errors import PluginError
 
 KINDS: Final = ("backbone", "attention", "decoder", "explainer")
 
-NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*(/[a-z0-9_][a-z0-9_-]*)*", re.IGNORECASE)
-_PREFIX = re.compile(r"([a-z0-9_][a-z0-9_-]*/)+", re.IGNORECASE)
-_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*(/[a-z0-9_][a-z0-9_-]*)*", re.IGNORECASE | re.ASCII)
+LONGEST: Final = 100
+"""Characters of a component's name."""
+_PREFIX = re.compile(r"([a-z0-9_][a-z0-9_-]*/)+", re.IGNORECASE | re.ASCII)
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,22 +58,38 @@ class Spec:
     provider: str = ""
 
     def __post_init__(self) -> None:
-        what = f"Spec {self.name!r}"
+        what = f"Spec {_shown(self.name)}"
         _check_kind(self.kind, what)
+        for name in _SEQUENCES:
+            given = getattr(self, name)
+            if type(given) is not tuple:
+                object.__setattr__(self, name, _as_tuple(given, name, what))
         for name in (self.name, *self.aliases):
-            if not isinstance(name, str) or not NAME.fullmatch(name):
-                raise PluginError(
-                    f"{what}: {name!r} is no component name; use letters, digits, '_', '-' and '/'"
-                )
+            if not is_name(name):
+                rule = "use letters, digits, '_', '-' and '/'"
+                if isinstance(name, str) and len(name) > LONGEST:
+                    rule = f"it has more than {LONGEST} characters"
+                raise PluginError(f"{what}: {_shown(name)} is no component name; {rule}")
         _check_target(self.target, what)
         if len(self.channels) != len(self.strides):
             raise PluginError(
                 f"{what}: {len(self.channels)} channels but {len(self.strides)} strides"
             )
-        for name in ("channels", "strides", "tags", "aliases"):
-            given = getattr(self, name)
-            if type(given) is not tuple:
-                object.__setattr__(self, name, tuple(given))
+        for number in (*self.channels, *self.strides, self.input_size):
+            if type(number) is not int or number < 1:
+                raise PluginError(
+                    f"{what}: {_shown(number)} in channels, strides or input_size is no positive "
+                    f"whole number"
+                )
+        for text in (self.summary, self.provider, *self.tags):
+            _check_line(text, what)
+        if self.weights_of != "" and not is_name(self.weights_of):
+            raise PluginError(f"{what}: weights_of {_shown(self.weights_of)} is no component name")
+        _check_mapping(self.kwargs, "kwargs", what)
+        if self.options is not None:
+            _check_mapping(self.options, "options", what)
+            for text in self.options.values():
+                _check_line(text, what)
 
     def given_by(self, distribution: str) -> Self:
         """Give the same component as one of a distribution, without checking it again."""
@@ -119,20 +137,61 @@ class Source:
     provider: str = ""
 
     def __post_init__(self) -> None:
-        what = f"Source {self.prefix!r}"
+        what = f"Source {_shown(self.prefix)}"
         _check_kind(self.kind, what)
         if not isinstance(self.prefix, str) or not _PREFIX.fullmatch(self.prefix):
             raise PluginError(f"{what}: a prefix is a name that ends in a slash, such as 'timm/'")
         _check_target(self.target, what)
-        if self.weights:
+        if self.weights != "":
             _check_target(self.weights, what)
+        for name in ("names", "spec", "tags"):
+            if not callable(getattr(self, name)):
+                given = _shown(getattr(self, name))
+                raise PluginError(f"{what}: {name} is {given}, and must be a function")
+        for text in (self.summary, self.provider):
+            _check_line(text, what)
+
+
+def is_name(value: object) -> bool:
+    """Tell whether a value can be the name of a component."""
+    return isinstance(value, str) and len(value) <= LONGEST and bool(NAME.fullmatch(value))
+
+
+_SEQUENCES: Final = ("channels", "strides", "tags", "aliases")
+
+
+def _as_tuple(value: object, name: str, what: str) -> tuple[Any, ...]:
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return tuple(value)
+    raise PluginError(f"{what}: {name} is {_shown(value)}, and must be a list or a tuple")
+
+
+def _check_line(value: object, what: str) -> None:
+    """Refuse what a table could not show in one line."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise PluginError(f"{what}: {_shown(value)} must be one line of printable text")
+
+
+def _check_mapping(value: object, name: str, what: str) -> None:
+    if not isinstance(value, Mapping):
+        raise PluginError(f"{what}: {name} is {_shown(value)}, and must be a mapping")
+    for key in value:
+        if not isinstance(key, str) or not key.isidentifier():
+            raise PluginError(f"{what}: {_shown(key)} in {name} is no name of an argument")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _check_target(target: object, what: str) -> None:
     if not isinstance(target, str) or not _TARGET.fullmatch(target):
-        raise PluginError(f"{what}: target {target!r} is not of the form 'package.module:Class'")
+        raise PluginError(
+            f"{what}: target {_shown(target)} is not of the form 'package.module:Class'"
+        )
 
 
 def _check_kind(kind: object, what: str) -> None:
-    if kind not in KINDS:
-        raise PluginError(f"{what}: kind {kind!r} is none of {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise PluginError(f"{what}: kind {_shown(kind)} is none of {', '.join(KINDS)}")

@@ -16,7 +16,12 @@ from zoo_core.testing import Hang, LoopbackHub, Status
 
 from .conftest import Dist, Install, Installed, one_spec
 
-NAMES = "@hookimpl\ndef zoo_sources(): return [Source(kind='backbone', prefix='far/', names={}, spec=None, target='a:B')]\n"  # noqa: E501
+NAMES = """
+@hookimpl
+def zoo_sources():
+    broken = lambda: 1 / 0
+    return [Source(kind="backbone", prefix="far/", names=broken, spec=broken, target="a:B")]
+"""
 BROKEN = (
     Dist(name="bad-import", code="import surely_absent"),
     Dist(name="bad-module", entry_points={"net": "nowhere_at_all"}),
@@ -24,7 +29,7 @@ BROKEN = (
     Dist(name="bad-division", code="1 / 0"),
     Dist(name="bad-needs", requires=("surely-absent>=2", "packaging<1")),
     Dist(name="bad-weights", code="@hookimpl\ndef zoo_weights(): raise OSError('no disk')\n"),
-    Dist(name="bad-names", code=NAMES.format("lambda: 1 / 0")),
+    Dist(name="bad-names", code=NAMES),
     Dist(name="bad-command", code="@hookimpl\ndef zoo_register_commands(cli): cli.name.x\n"),
     Dist(name="bad-slow", code="import numpy\n"),
     Dist(name="blocked", code=one_spec("hidden")),

@@ -139,18 +139,23 @@ def _from_plugins(entry: WeightsEntry) -> WeightsFile | None:
     for distribution, call in registry.loader.call("zoo_fetch_weights", entry=entry):
         try:
             path = call()
+            path = None if path is None else Path(path)
         except CATCH as error:
             raise WeightsError(
                 f"plugin {distribution} cannot fetch {entry.name}: {describe(error)}"
             ) from error
         if path is not None:
-            return _given(entry, Path(path), distribution)
+            return _given(entry, path, distribution)
     return None
 
 
 def _given(entry: WeightsEntry, path: Path, distribution: str) -> WeightsFile:
     """Give the file of a plugin's store with the hash it must have."""
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # a name longer than there can be
+        there = False
+    if not there:
         raise WeightsError(f"plugin {distribution} gives {path} for {entry.name}, which is no file")
     if entry.sha256 is not None:
         return WeightsFile(path, entry.sha256)
