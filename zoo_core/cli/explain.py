@@ -47,7 +47,7 @@ class _MethodType(click.ParamType[Any]):
         from zoo_core.catalogue import registry
 
         names = {spec.name: spec.summary for spec in registry.explainers.listed()}
-        names["all"] = "every method that is installed"
+        names["all"] = "every method but those of families"
         return [
             CompletionItem(name, help=summary)
             for name, summary in names.items()
@@ -64,8 +64,8 @@ class _MethodType(click.ParamType[Any]):
     multiple=True,
     type=_MethodType(),
     metavar="NAME",
-    help="A method, or all that are installed: see zoo list explainer. Repeatable.  [default: "
-    "grad_cam, saliency, smoothgrad, attention]",
+    help="A method of zoo list explainer, or all but families such as captum/*. Repeatable.  "
+    "[default: grad_cam, saliency, smoothgrad, attention]",
 )
 @click.option(
     "--target",
