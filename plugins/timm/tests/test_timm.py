@@ -417,3 +417,14 @@ def test_every_name_is_found_whichever_module_registers_it() -> None:
         for line in file.read_text().splitlines()
     )
     assert registered == len(architectures())
+
+
+def test_a_model_of_one_size_takes_half_precision() -> None:
+    backbone = TimmBackbone("test_coatnet").eval()
+    x = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        whole, half = backbone(x), backbone.bfloat16()(x.bfloat16())
+    for one, other in zip(half, whole, strict=True):
+        assert one.dtype == torch.bfloat16
+        assert one.shape == other.shape
+        assert (one - other).abs().max() < 0.1 * other.abs().max()

@@ -156,7 +156,9 @@ class TimmBackbone(Backbone):
         if self.adapter is not None:
             x = self.adapter(x)
         if self._fixed is not None:
-            return F.interpolate(x, self._fixed, mode="bilinear", antialias=True)
+            # On CPUs, torch smooths nothing of half precision.
+            wide = x.float() if x.dtype.itemsize < 4 else x
+            return F.interpolate(wide, self._fixed, mode="bilinear", antialias=True).to(x.dtype)
         if self._pads:
             return _resized(x, [self._padded(side) for side in x.shape[-2:]])
         return x
