@@ -11,7 +11,7 @@ from zoo_core.loader import CATCH, describe
 from zoo_core.testing.conformance.comparing import ROUNDING, difference, shape, share
 from zoo_core.testing.conformance.modules import listed, untrained
 from zoo_core.testing.conformance.rules import BrokenRuleError, SkippedRuleError, require, rule
-from zoo_core.testing.conformance.subject import BackboneSubject, Size, noise, perturb
+from zoo_core.testing.conformance.subject import BackboneSubject, Size, noise
 
 SIZES: tuple[Size, ...] = ((64, 64), (65, 97), (33, 47), (96, 40))
 SMALL: tuple[Size, ...] = ((31, 17), (7, 5), (1, 1))
@@ -128,7 +128,6 @@ def pooled(subject: BackboneSubject) -> None:
 def map_gradients(subject: BackboneSubject) -> None:
     """Without the pooled vector, the maps alone train every parameter."""
     module = subject.make(pooled=False)
-    perturb(module)
     missing = untrained(module, lambda: list(module(*subject.inputs(2))))
     if missing:  # what nothing trains is another rule's
         module.zero_grad()

@@ -41,13 +41,17 @@ def untrained(module: nn.Module, run: Callable[[], list[Tensor]]) -> list[str]:
     module.train()
     for attempt in range(4):  # a layer that is dropped by chance gets none in one pass
         torch.manual_seed(attempt)
+        perturb(module, attempt)  # a ReLU may give nothing but zeros
         add_gradients(run())
         if not left():
             return []
     unused = [name for name, parameter in learnt.items() if parameter.grad is None]
-    # Of a few values, a batch norm leaves nothing of what is before it but the signs.
-    module.eval()
-    add_gradients(run())
+    module.eval()  # of a few values, a batch norm in train mode leaves nothing but the signs
+    for attempt in range(8):
+        if unused or not left():
+            break
+        perturb(module, 4 + attempt)
+        add_gradients(run())
     return unused or left()
 
 
@@ -67,7 +71,6 @@ def listed(names: list[str], most: int = 3) -> str:
 def gradients(subject: ModuleSubject) -> None:
     """In training, a gradient reaches every parameter."""
     module = subject.make()
-    perturb(module)
     missing = untrained(module, lambda: subject.run(module, subject.inputs(2)))
     require(
         not missing,

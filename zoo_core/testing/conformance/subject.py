@@ -265,9 +265,9 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def perturb(module: nn.Module) -> None:
+def perturb(module: nn.Module, seed: int = 1) -> None:
     """Move every value a little, so that none is neutral: a factor of zero hides what it weighs."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
