@@ -7,6 +7,8 @@ In a ``console`` block a line that begins with ``$`` is a command, and what foll
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import subprocess
@@ -17,9 +19,11 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 REFERENCE = ROOT / "docs" / "command-line.md"
+HOOKS = ROOT / "docs" / "hooks.md"
+EXAMPLE = ROOT / "examples" / "birdhouse"
 CONSOLE = re.compile(r"(?<=```console\n)(.*?)(?=```)", re.DOTALL)
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
-NAMED_FILE = re.compile(r"`([\w./]+)`:\n\n```(?:toml|py)\n(.*?)```", re.DOTALL)
+SECTION = re.compile(r"(Args|Attributes|Raises):")
 
 
 def prepare(folder: Path) -> None:
@@ -35,18 +39,15 @@ def prepare(folder: Path) -> None:
 
 
 def environment(document: Path, folder: Path) -> dict[str, str]:
-    """Give the environment of a document's examples, with the plugin it spells out installed."""
+    """Give the environment of a document's examples, with the plugin installed that it explains."""
     settings = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "100", "NO_COLOR": "1"}
     settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{settings['PATH']}"
-    files = NAMED_FILE.findall(document.read_text(encoding="utf-8"))
-    if files:
-        source, target = folder / "plugin", folder / "installed"
-        for name, text in files:
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_text(text, encoding="utf-8")
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        no = ["--no-deps", "--no-build-isolation", "--no-index"]
-        subprocess.run([*pip, *no, "--target", target, source], check=True)
+    if document.name.startswith("plugins"):
+        target = folder / "installed"
+        if not target.exists():
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            no = ["--no-deps", "--no-build-isolation", "--no-index"]
+            subprocess.run([*pip, *no, "--target", target, EXAMPLE], check=True)
         settings["PYTHONPATH"] = str(target)
     return settings
 
@@ -74,6 +75,8 @@ def refreshed(document: Path, folder: Path) -> str:
     """Give a document's text with real outputs."""
     if document == REFERENCE:
         return command_line_reference()
+    if document == HOOKS:
+        return hooks_reference()
     settings = environment(document, folder)
     text = document.read_text(encoding="utf-8")
     return CONSOLE.sub(lambda match: run_console(match[1], folder, settings), text)
@@ -120,6 +123,53 @@ def command_line_reference() -> str:
         )
         pages.append(f"## zoo {name}".rstrip() + f"\n\n```\n{done.stdout}```\n")
     return "\n".join(pages)
+
+
+def hooks_reference() -> str:
+    """Give the reference of the hooks, from their specifications and the example's source."""
+    from zoo_core import Preprocessing, Source, Spec, WeightsEntry, hookspecs
+    from zoo_core.loader import HOOKS as NAMES
+
+    given = (EXAMPLE / "src" / "birdhouse" / "__init__.py").read_text(encoding="utf-8")
+    examples = {
+        node.name: "\n".join(
+            given.splitlines()[node.decorator_list[0].lineno - 1 : node.end_lineno]
+        )
+        for node in ast.parse(given).body
+        if isinstance(node, ast.FunctionDef) and node.decorator_list
+    }
+    pages = [
+        "# Hooks\n\n"
+        "Written by `python docs/refresh.py` from `zoo_core/hookspecs.py`, with examples of\n"
+        "[birdhouse](../examples/birdhouse); [Plugins](plugins.md) tells of the whole.\n"
+    ]
+    for name in NAMES:
+        hook = getattr(hookspecs, name)
+        signature = f"{name}{inspect.signature(hook)}".replace("'", "")
+        pages.append(f"## {name}\n\n`{signature}`\n\n{markdown(hook)}\n")
+        if name in examples:
+            pages.append(f"```py\n{examples[name]}\n```\n")
+    for kind in (Spec, Source, WeightsEntry, Preprocessing):
+        name = kind.__name__
+        pages += [f"## {name}\n\n`from zoo_core import {name}`\n\n{markdown(kind)}\n"]
+    return "\n".join(pages)
+
+
+def markdown(documented: object) -> str:
+    """Give a docstring in the style of Google as Markdown: its sections become tables."""
+    lines = (inspect.getdoc(documented) or "").splitlines()
+    first = next((n for n, line in enumerate(lines) if SECTION.fullmatch(line)), len(lines))
+    written = "\n".join(lines[:first]).rstrip()
+    for line in lines[first:]:
+        if SECTION.fullmatch(line):
+            title = {"Args": "argument", "Attributes": "field", "Raises": "error"}[line[:-1]]
+            written += f"\n\n| {title} | |\n| --- | --- |"
+        elif line.startswith("     "):
+            written = f"{written.removesuffix(' |')} {line.strip()} |"
+        elif line:
+            name, _, text = line.strip().partition(": ")
+            written += f"\n| `{name}` | {text} |"
+    return re.sub(r":\w+:`(?:zoo_core\.)?([^`]+)`", r"`\1`", written.replace("``", "`"))
 
 
 def main() -> None:

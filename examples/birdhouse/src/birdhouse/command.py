@@ -25,15 +25,15 @@ def birdhouse(at_most: float | None, as_json: bool) -> None:
       zoo birdhouse
       zoo birdhouse --at-most 2.5
     """
-    sizes = sorted(SIZES.values(), key=lambda size: size.parameters)
+    sizes = sorted(SIZES.items(), key=lambda item: item[1].parameters)
     if at_most is not None:
-        sizes = [size for size in sizes if size.parameters <= at_most * 1e6]
+        sizes = [(name, size) for name, size in sizes if size.parameters <= at_most * 1e6]
     if as_json:
         rows = [
-            {"name": f"birdhouse/{size.name}", "parameters": size.parameters, **size.arguments}
-            for size in sizes
+            {"name": f"birdhouse/{name}", "parameters": size.parameters, **size.arguments}
+            for name, size in sizes
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    for size in sizes:
-        click.echo(f"birdhouse/{size.name:27} {size.parameters:>11,} parameters")
+    for name, size in sizes:
+        click.echo(f"birdhouse/{name:24} {size.parameters:>11,} parameters")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import product, starmap
+from itertools import product
 from typing import Final
 
 
@@ -15,11 +15,6 @@ class Size:
     depth: int
     kernel_size: int
     patch_size: int
-
-    @property
-    def name(self) -> str:
-        """What the source calls it, without the prefix."""
-        return f"convmixer_{self.width}_{self.depth}_k{self.kernel_size}_p{self.patch_size}"
 
     @property
     def arguments(self) -> dict[str, int]:
@@ -41,6 +36,10 @@ KERNEL_SIZES: Final = (5, 7, 9)
 PATCH_SIZES: Final = (7, 14)
 
 SIZES: Final[dict[str, Size]] = {
-    size.name: size for size in starmap(Size, product(WIDTHS, DEPTHS, KERNEL_SIZES, PATCH_SIZES))
+    "test_convmixer": Size(width=16, depth=4, kernel_size=3, patch_size=4),
+    **{
+        f"convmixer_{width}_{depth}_k{kernel}_p{patch}": Size(width, depth, kernel, patch)
+        for width, depth, kernel, patch in product(WIDTHS, DEPTHS, KERNEL_SIZES, PATCH_SIZES)
+    },
 }
-"""Every size by its name."""
+"""Every size by its name; ``zoo check`` takes a source's names that begin with ``test_``."""
