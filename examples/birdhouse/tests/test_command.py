@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 import torch
 import zoo_core as zoo
 from click.testing import CliRunner
-from zoo_core.cli import cli
 
+import birdhouse
 from birdhouse.convmixer import ConvMixer
 from birdhouse.sizes import SIZES, Size
 
 
 def ask(*arguments: str) -> str:
+    cli = click.Group("zoo")
+    birdhouse.zoo_register_commands(cli)
     done = CliRunner().invoke(cli, ["birdhouse", *arguments])
     assert done.exit_code == 0, done.output
     return done.output
