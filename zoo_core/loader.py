@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from inspect import isroutine
 from types import ModuleType
 from typing import Any, Final, Literal, TypeVar
@@ -92,7 +92,7 @@ def remedy(distribution: str) -> str:
 
 def installed() -> dict[str, str]:
     """Give the distributions of the installed plugins, with their versions; none is loaded."""
-    found = sorted(map(_Found, entry_points(group=GROUP)), key=_Found.order)
+    found = _find()
     return {one.distribution: one.described("ok").version for one in found}
 
 
@@ -126,7 +126,7 @@ class PluginLoader:
 
     def _load_all(self) -> Iterator[Plugin]:
         found: dict[str, list[_Found]] = {}
-        for one in sorted(map(_Found, entry_points(group=GROUP)), key=_Found.order):
+        for one in _find():
             found.setdefault(one.distribution, []).append(one)
         allowed = _names("ZOO_PLUGINS")
         blocked = _names("ZOO_BLOCK_PLUGINS") or set()
@@ -249,7 +249,10 @@ class _Found:
         self.entry = entry
         # Both are missing where a broken uninstallation left a part behind.
         read = entry.dist.read_text if entry.dist else lambda name: None
-        text = read("METADATA") or read("PKG-INFO") or ""
+        try:
+            text = read("METADATA") or read("PKG-INFO") or ""
+        except ValueError:  # no UTF-8
+            text = ""
         self.headers = text.partition("\n\n")[0]
         self.distribution = normalise(self._field("Name") or entry.name)
 
@@ -268,6 +271,37 @@ class _Found:
     def _field(self, name: str) -> str:
         found = re.search(rf"^{name}:(.*)$", self.headers, re.IGNORECASE | re.MULTILINE)
         return found[1].strip() if found else ""
+
+
+def _find() -> list[_Found]:
+    """Give the entry points of all plugins, in the order of their distributions' names."""
+    entries: Iterable[EntryPoint]
+    try:
+        entries = entry_points(group=GROUP)
+    except CATCH:  # those of one distribution, whichever, cannot be read
+        entries = list(_readable())
+    return sorted(map(_Found, entries), key=_Found.order)
+
+
+def _readable() -> Iterator[EntryPoint]:
+    """Give the entry points that can be read, and warn of distributions whose cannot."""
+    seen: set[str] = set()
+    for distribution in distributions():
+        try:
+            points = distribution.entry_points.select(group=GROUP)
+        except CATCH as error:
+            folder = getattr(distribution, "_path", "a distribution")
+            warnings.warn(
+                f"the entry points in {folder} cannot be read: {describe(error)}; if it is a "
+                f"plugin, it is not loaded until it is installed again",
+                PluginWarning,
+                stacklevel=2,
+            )
+            continue
+        names = {_Found(point).distribution for point in points}
+        if not names & seen:  # the first one on the path counts
+            yield from points
+        seen |= names
 
 
 def _names(variable: str) -> set[str] | None:

@@ -275,6 +275,28 @@ def test_a_half_removed_plugin_is_named_and_skipped(install: Install) -> None:
     assert {status[name]["status"] for name in FIRST_PARTY} == {"ok"}
 
 
+def test_metadata_that_are_no_text_stop_nothing_else(install: Install) -> None:
+    installed = install(
+        Dist(name="bad-metadata", entry_points={"blurred": "bad_metadata"}),
+        Dist(name="bad-points"),
+        Dist(name="good-net", code=one_spec("goodnet")),
+    )
+    (installed.folder / "bad_metadata-1.0.dist-info" / "METADATA").write_bytes(b"Name: \xff\n")
+    points = installed.folder / "bad_points-1.0.dist-info" / "entry_points.txt"
+    points.write_bytes(b"[zoo.plugins]\nx = \xff\n")
+    done = installed.zoo("plugins", "--json")
+    status = {plugin["distribution"]: plugin for plugin in json.loads(done.stdout)}
+    assert status["blurred"]["reason"] == "its metadata is damaged; install it again"
+    assert {status[name]["status"] for name in (*FIRST_PARTY, "good-net")} == {"ok"}
+    assert "bad-points" not in status
+    told = f"zoo: the entry points in {points.parent} cannot be read: UnicodeDecodeError: "
+    assert [line for line in done.stderr.splitlines() if line.startswith(told)]
+    examined = json.loads(installed.zoo("doctor", "--json", HF_HUB_OFFLINE="1").stdout)
+    problems = [one["found"] for one in examined if one["level"] == "problem"]
+    assert [found for found in problems if found.startswith(told.removeprefix("zoo: "))]
+    assert not [found for found in problems if found.startswith("cannot be looked at")]
+
+
 def test_two_distributions_with_one_module_fail_but_once(install: Install) -> None:
     """The second of them cannot be told from the first, and says so."""
     status = install(

@@ -61,8 +61,11 @@ def copies() -> dict[str, list[Copy]]:
 
 def _all() -> Iterator[Copy]:
     for distribution in distributions(path=list(dict.fromkeys(sys.path))):
-        if not (distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")):
-            continue  # remains of an uninstallation, which have no name
+        try:
+            if not (distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")):
+                continue  # remains of an uninstallation, which have no name
+        except ValueError:  # no UTF-8
+            continue
         name = distribution.metadata["Name"]
         if name:
             folder = Path(str(distribution.locate_file(""))).resolve()

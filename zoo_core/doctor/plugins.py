@@ -18,9 +18,13 @@ from zoo_core.spec import KINDS
 def examine() -> Iterator[Finding]:
     """Load all plugins, list what they give, and tell of everything that went wrong."""
     for warning in _warnings_of(lambda: registry.loader):
-        if " names " in warning:  # a variable; failed and slow plugins are told of below
+        # Failed and slow plugins are told of below.
+        if warning.startswith("ZOO_"):
             variable = warning.partition(" ")[0]
             yield note("plugins", warning, f"unset {variable}")
+        elif warning.startswith("the entry points "):
+            told = warning.partition(";")[0]
+            yield problem("plugins", told, "pip install --force-reinstall with its name")
     for plugin in registry.plugins:
         yield from _examine_one(plugin)
     yield from _examine_hooks()
