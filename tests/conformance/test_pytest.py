@@ -30,7 +30,7 @@ class TestOwnClass(ExplainerTests):
 
 
 class TestCatalogue(CatalogueTests):
-    distribution = "zoo-cbam"
+    distribution = "zoo-timm"
 
 
 def test_every_rule_is_a_test() -> None:
