@@ -238,5 +238,5 @@ def test_a_layer_that_is_not_there_is_refused_at_once() -> None:
     with pytest.raises(InputError) as caught:
         GradCAM(network()).explain(torch.ones(1, 3, 20, 28), absolute=True)
     assert str(caught.value) == (
-        "explain of GradCAM has no option 'absolute'; it has normalize, region, task"
+        "explain of GradCAM has no option 'absolute'; it has normalize, precision, region, task"
     )
