@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
 
 from zoo_core.errors import (
     AmbiguousComponentError,
@@ -28,7 +27,7 @@ from zoo_core.manifest import (
     shipped_manifest,
     user_manifests,
 )
-from zoo_core.spec import KINDS, Source, Spec, is_name
+from zoo_core.spec import KINDS, LONGEST, Source, Spec, is_name
 
 
 class Components(Mapping[str, Spec]):
@@ -131,6 +130,8 @@ class Components(Mapping[str, Spec]):
         from difflib import get_close_matches
 
         plain = name.rpartition(":")[2]
+        if len(plain) > LONGEST:
+            return []
         sources = self.sources()
         names = [*self._by_name]
         if "backbone" in self._kinds:
@@ -183,6 +184,8 @@ class Registry(Components):
         Raises:
             UsageError: If there is no such kind.
         """
+        if kinds in self._views:
+            return self._views[kinds]
         for kind in kinds:
             if kind not in KINDS:
                 raise UsageError(f"unknown kind {kind!r}; kinds are {', '.join(KINDS)}")
@@ -286,9 +289,10 @@ class Registry(Components):
         Of several with one tag the first of :attr:`weights` wins. A plain component name in a
         plugin's entry means that plugin's own component.
         """
-        provider, name = _owner(spec)
+        name = spec.weights_of or spec.name
         if name not in self._weights_by_name:
             return []
+        provider = spec.provider
         return [entries[0] for entries in self._weights_by_tag(provider, name).values()]
 
     def overridden(self, spec: Spec | NamedModel) -> list[tuple[str, str, str]]:
@@ -359,7 +363,8 @@ class Registry(Components):
         known = [*self._weights_by_name, *self.backbones.near(name)]
         for plain, entries in self._weights_by_name.items():
             known += [f"{plain}.{entry.tag}" for _, entry in entries]
-        near = get_close_matches(name.rpartition(":")[2], dict.fromkeys(known), 3)
+        plain = name.rpartition(":")[2][: 2 * LONGEST]
+        near = get_close_matches(plain, dict.fromkeys(known), 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "'zoo list' shows what there is"
         return f"unknown weights {name!r}; {hint}"
 
@@ -442,11 +447,11 @@ def _owner(spec: Spec) -> tuple[str, str]:
 _NUMBERS = re.compile("([0-9]+)")
 
 
-def _order(spec: Spec) -> tuple[int, list[Any], str]:
+def _order(spec: Spec) -> tuple[int, str, str]:
     """Sort by kind and name, numbers in names by their value: resnet18 before resnet101."""
-    pieces: list[Any] = _NUMBERS.split(spec.name)  # text and digits in turn
-    pieces[1::2] = map(int, pieces[1::2])
-    return KINDS.index(spec.kind), pieces, spec.provider
+    pieces = _NUMBERS.split(spec.name)  # text and digits in turn
+    pieces[1::2] = [digits.rjust(LONGEST, "0") for digits in pieces[1::2]]
+    return KINDS.index(spec.kind), "".join(pieces), spec.provider
 
 
 def _warn_of(plugin: Plugin) -> None:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, distributions, entry_points
-from inspect import isroutine
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, Literal, TypeVar
 
 import pluggy
@@ -102,7 +101,8 @@ class PluginLoader:
     def __init__(self) -> None:
         self.manager = _Manager("zoo")
         self.manager.add_hookspecs(hookspecs)
-        with _uncollected():
+        self._givers: dict[int, str] = {}
+        with uncollected():
             self.plugins = tuple(self._load_all())
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -163,13 +163,13 @@ class PluginLoader:
     def _load(self, plugin: Plugin, found: _Found) -> Plugin:
         if not plugin.version:
             raise PluginError("its metadata is damaged; install it again")
-        _check_requirement(found.headers)
+        _check_requirements(found.requirements)
         module = found.entry.load()
         api = _check_api(module)
         _check_hook_names(module)
         name = plugin.distribution
-        other = self.manager.get_name(module)
-        if other is not None:
+        other = self._givers.setdefault(id(module), name)
+        if other != name:
             raise PluginError(f"its module {found.entry.value} is the plugin of {other} already")
         self.manager.register(module, name=name)
         specs = _collect(self.own(name, "zoo_specs"), Spec, "zoo_specs")
@@ -190,6 +190,7 @@ class PluginLoader:
         """Undo the registration of a plugin that failed at it or afterwards."""
         if self.manager.has_plugin(distribution):
             self.manager.unregister(name=distribution)
+        self._givers = {key: name for key, name in self._givers.items() if name != distribution}
 
     def own(self, distribution: str, hook: str) -> Iterator[Any]:
         """Give what one plugin's implementations of a hook without arguments yield."""
@@ -221,7 +222,7 @@ class PluginLoader:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Collect no garbage meanwhile: what plugins bring stays, and is searched in vain."""
     enabled = gc.isenabled()
     gc.disable()
@@ -232,14 +233,21 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
+_ROUTINES: Final = (FunctionType, BuiltinFunctionType, MethodType)
+
+
 class _Manager(pluggy.PluginManager):
     """Looks for hooks among the functions of a module only, which takes a tenth of the time."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         """Give the options of a hook's implementation, ``None`` of anything else."""
-        if isinstance(plugin, ModuleType) and not isroutine(vars(plugin).get(name)):
+        if isinstance(plugin, ModuleType) and not isinstance(vars(plugin).get(name), _ROUTINES):
             return None
         return super().parse_hookimpl_opts(plugin, name)
+
+
+_HEADER = re.compile(r"^(Name|Version|Requires-Dist):(.*)$", re.IGNORECASE | re.MULTILINE)
+_REQUIRES: Final = len("Requires-Dist")
 
 
 class _Found:
@@ -253,8 +261,11 @@ class _Found:
             text = read("METADATA") or read("PKG-INFO") or ""
         except ValueError:  # no UTF-8
             text = ""
-        self.headers = text.partition("\n\n")[0]
-        self.distribution = normalise(self._field("Name") or entry.name)
+        headers = _HEADER.findall(text.partition("\n\n")[0])
+        told = {key.lower(): value.strip() for key, value in reversed(headers)}
+        self.distribution = normalise(told.get("name") or entry.name)
+        self.version = told.get("version", "")
+        self.requirements = [value.strip() for key, value in headers if len(key) == _REQUIRES]
 
     def order(self) -> tuple[str, str, str]:
         return self.distribution, self.entry.name, self.entry.value
@@ -262,15 +273,11 @@ class _Found:
     def described(self, status: Literal["ok", "blocked"], reason: str = "") -> Plugin:
         return Plugin(
             distribution=self.distribution,
-            version=self._field("Version"),
+            version=self.version,
             module=self.entry.value,
             status=status,
             reason=reason,
         )
-
-    def _field(self, name: str) -> str:
-        found = re.search(rf"^{name}:(.*)$", self.headers, re.IGNORECASE | re.MULTILINE)
-        return found[1].strip() if found else ""
 
 
 def _find() -> list[_Found]:
@@ -312,17 +319,15 @@ def _names(variable: str) -> set[str] | None:
     return {normalise(name.strip()) for name in value.split(",") if name.strip()}
 
 
-_CORE = re.compile(
-    r"^Requires-Dist:\s*(zoo[-_.]core(?![\w.-])[^\n]*)$", re.IGNORECASE | re.MULTILINE
-)
+_CORE = re.compile(r"zoo[-_.]core(?![\w.-])", re.IGNORECASE)
 _SIMPLE = re.compile(r"zoo[-_.]core\s*\(?\s*(?:>=\s*(\d+(?:\.\d+)*))?\s*\)?", re.IGNORECASE)
 
 
-def _check_requirement(headers: str) -> None:
+def _check_requirements(requirements: Iterable[str]) -> None:
     """Refuse a plugin whose metadata asks for another zoo-core, before its code is imported."""
-    for text in _CORE.findall(headers):
-        if not _accepts_our_version(text.strip()):
-            raise PluginError(f"needs {text.strip()}, and zoo-core {__version__} is installed")
+    for text in requirements:
+        if _CORE.match(text) and not _accepts_our_version(text):
+            raise PluginError(f"needs {text}, and zoo-core {__version__} is installed")
 
 
 def _accepts_our_version(requirement: str) -> bool:

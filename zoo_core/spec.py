@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from zoo_core.errors import PluginError
@@ -58,44 +58,36 @@ class Spec:
     provider: str = ""
 
     def __post_init__(self) -> None:
-        what = f"Spec {_shown(self.name)}"
-        _check_kind(self.kind, what)
+        if self.kind not in KINDS:
+            raise _wrong_kind(self)
         for name in _SEQUENCES:
             given = getattr(self, name)
             if type(given) is not tuple:
-                object.__setattr__(self, name, _as_tuple(given, name, what))
-        for name in (self.name, *self.aliases):
-            if not is_name(name):
-                rule = "use letters, digits, '_', '-' and '/'"
-                if isinstance(name, str) and len(name) > LONGEST:
-                    rule = f"it has more than {LONGEST} characters"
-                raise PluginError(f"{what}: {_shown(name)} is no component name; {rule}")
-        _check_target(self.target, what)
+                object.__setattr__(self, name, _as_tuple(given, name, self))
+        if not is_name(self.name) or (self.aliases and not all(map(is_name, self.aliases))):
+            raise _wrong_name(self)
+        _check_target(self.target, self)
         if len(self.channels) != len(self.strides):
-            raise PluginError(
-                f"{what}: {len(self.channels)} channels but {len(self.strides)} strides"
-            )
+            counts = f"{len(self.channels)} channels but {len(self.strides)} strides"
+            raise _refusal(self, counts)
         for number in (*self.channels, *self.strides, self.input_size):
             if type(number) is not int or number < 1:
-                raise PluginError(
-                    f"{what}: {_shown(number)} in channels, strides or input_size is no positive "
-                    f"whole number"
-                )
-        for text in (self.summary, self.provider, *self.tags):
-            _check_line(text, what)
+                what = "in channels, strides or input_size is no positive whole number"
+                raise _refusal(self, f"{_shown(number)} {what}")
         if self.weights_of != "" and not is_name(self.weights_of):
-            raise PluginError(f"{what}: weights_of {_shown(self.weights_of)} is no component name")
-        _check_mapping(self.kwargs, "kwargs", what)
+            raise _refusal(self, f"weights_of {_shown(self.weights_of)} is no component name")
+        _check_mapping(self.kwargs, "kwargs", self)
+        _check_lines((self.summary, self.provider, *self.tags), self)
         if self.options is not None:
-            _check_mapping(self.options, "options", what)
-            for text in self.options.values():
-                _check_line(text, what)
+            _check_mapping(self.options, "options", self)
+            _check_lines(self.options.values(), self)
 
     def given_by(self, distribution: str) -> Self:
-        """Give the same component as one of a distribution, without checking it again."""
-        copy = object.__new__(type(self))
-        vars(copy).update(vars(self), provider=distribution)
-        return copy
+        """Give the component as one of a distribution: itself, unless it is another's already."""
+        if self.provider in ("", distribution):
+            object.__setattr__(self, "provider", distribution)
+            return self
+        return replace(self, provider=distribution)
 
     @property
     def qualified_name(self) -> str:
@@ -137,47 +129,31 @@ class Source:
     provider: str = ""
 
     def __post_init__(self) -> None:
-        what = f"Source {_shown(self.prefix)}"
-        _check_kind(self.kind, what)
+        if self.kind not in KINDS:
+            raise _wrong_kind(self)
         if not isinstance(self.prefix, str) or not _PREFIX.fullmatch(self.prefix):
-            raise PluginError(f"{what}: a prefix is a name that ends in a slash, such as 'timm/'")
-        _check_target(self.target, what)
+            raise _refusal(self, "a prefix is a name that ends in a slash, such as 'timm/'")
+        _check_target(self.target, self)
         if self.weights != "":
-            _check_target(self.weights, what)
+            _check_target(self.weights, self)
         for name in ("names", "spec", "tags"):
-            if not callable(getattr(self, name)):
-                given = _shown(getattr(self, name))
-                raise PluginError(f"{what}: {name} is {given}, and must be a function")
-        for text in (self.summary, self.provider):
-            _check_line(text, what)
+            given = getattr(self, name)
+            if not callable(given):
+                raise _refusal(self, f"{name} is {_shown(given)}, and must be a function")
+        _check_lines((self.summary, self.provider), self)
 
 
 def is_name(value: object) -> bool:
     """Tell whether a value can be the name of a component."""
-    return isinstance(value, str) and len(value) <= LONGEST and bool(NAME.fullmatch(value))
+    return isinstance(value, str) and len(value) <= LONGEST and NAME.fullmatch(value) is not None
 
 
 _SEQUENCES: Final = ("channels", "strides", "tags", "aliases")
 
 
-def _as_tuple(value: object, name: str, what: str) -> tuple[Any, ...]:
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-        return tuple(value)
-    raise PluginError(f"{what}: {name} is {_shown(value)}, and must be a list or a tuple")
-
-
-def _check_line(value: object, what: str) -> None:
-    """Refuse what a table could not show in one line."""
-    if not isinstance(value, str) or not value.isprintable():
-        raise PluginError(f"{what}: {_shown(value)} must be one line of printable text")
-
-
-def _check_mapping(value: object, name: str, what: str) -> None:
-    if not isinstance(value, Mapping):
-        raise PluginError(f"{what}: {name} is {_shown(value)}, and must be a mapping")
-    for key in value:
-        if not isinstance(key, str) or not key.isidentifier():
-            raise PluginError(f"{what}: {_shown(key)} in {name} is no name of an argument")
+def _refusal(what: Spec | Source, problem: str) -> PluginError:
+    name = what.name if isinstance(what, Spec) else what.prefix
+    return PluginError(f"{type(what).__name__} {_shown(name)}: {problem}")
 
 
 def _shown(value: object) -> str:
@@ -185,13 +161,50 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
-def _check_target(target: object, what: str) -> None:
+def _wrong_name(spec: Spec) -> PluginError:
+    [wrong, *_] = (name for name in (spec.name, *spec.aliases) if not is_name(name))
+    rule = "use letters, digits, '_', '-' and '/'"
+    if isinstance(wrong, str) and len(wrong) > LONGEST:
+        rule = f"it has more than {LONGEST} characters"
+    return _refusal(spec, f"{_shown(wrong)} is no component name; {rule}")
+
+
+def _as_tuple(value: object, name: str, what: Spec) -> tuple[Any, ...]:
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return tuple(value)
+    raise _refusal(what, f"{name} is {_shown(value)}, and must be a list or a tuple")
+
+
+def _check_lines(texts: Iterable[Any], what: Spec | Source) -> None:
+    """Refuse what a table could not show in one line."""
+    try:
+        if "".join(texts).isprintable():  # all at once: thousands of specs are made at each start
+            return
+    except TypeError:
+        pass
+    for text in texts:
+        if not isinstance(text, str) or not text.isprintable():
+            raise _refusal(what, f"{_shown(text)} must be one line of printable text")
+
+
+def _check_mapping(value: object, name: str, what: Spec) -> None:
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise _refusal(what, f"{name} is {_shown(value)}, and must be a mapping")
+    try:
+        if all(map(str.isidentifier, value)):
+            return
+    except TypeError:
+        pass
+    for key in value:
+        if not isinstance(key, str) or not key.isidentifier():
+            raise _refusal(what, f"{_shown(key)} in {name} is no name of an argument")
+
+
+def _check_target(target: object, what: Spec | Source) -> None:
     if not isinstance(target, str) or not _TARGET.fullmatch(target):
-        raise PluginError(
-            f"{what}: target {_shown(target)} is not of the form 'package.module:Class'"
-        )
+        problem = f"target {_shown(target)} is not of the form 'package.module:Class'"
+        raise _refusal(what, problem)
 
 
-def _check_kind(kind: object, what: str) -> None:
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise PluginError(f"{what}: kind {_shown(kind)} is none of {', '.join(KINDS)}")
+def _wrong_kind(what: Spec | Source) -> PluginError:
+    return _refusal(what, f"kind {_shown(what.kind)} is none of {', '.join(KINDS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import warnings
@@ -163,3 +164,5 @@ def main() -> None:
         if "_ZOO_COMPLETE" in os.environ:
             sys.exit(1)  # a shell that completes has no place for a message
         raise
+    finally:
+        gc.freeze()  # the interpreter looks for garbage as it ends, for a tenth of the whole time

@@ -14,7 +14,7 @@ from zoo_core.cli.completion import NameType
 from zoo_core.cli.tables import echo_json, echo_table
 from zoo_core.errors import UsageError
 from zoo_core.grammar import WIRED
-from zoo_core.loader import Plugin
+from zoo_core.loader import Plugin, uncollected
 from zoo_core.manifest import NamedModel, WeightsEntry
 from zoo_core.spec import KINDS, Source, Spec
 
@@ -34,6 +34,7 @@ def _complete_kind(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @click.argument("kind", required=False, shell_complete=_complete_kind)
 @click.argument("pattern", required=False, type=NameType())
 @json_option
+@uncollected()
 def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     """List components and models, of one KIND or by a shell PATTERN.
 
@@ -90,10 +91,15 @@ def _model_row(model: NamedModel) -> list[str]:
 
 
 def _row(spec: Spec) -> Sequence[str]:
-    channels = "-".join(map(str, spec.channels)) or "–"
-    weights = ", ".join(entry.tag for entry in registry.weights_of(spec)) or "–"
-    alone = len(registry.of_kind(spec.kind).candidates(spec.name)) == 1
-    name = spec.name if alone else spec.qualified_name
+    channels = "-".join(map(str, spec.channels)) if spec.channels else "–"
+    entries = registry.weights_of(spec)
+    weights = ", ".join(entry.tag for entry in entries) if entries else "–"
+    of_kind = registry.of_kind(spec.kind)
+    if "/" in spec.name:  # a source may give it too
+        alone = len(of_kind.candidates(spec.name)) == 1
+        name = spec.name if alone else spec.qualified_name
+    else:
+        name = of_kind.shown_name(spec)
     return name, spec.kind, spec.summary, channels, weights, spec.provider
 
 
