@@ -55,7 +55,7 @@ def test_it_says_what_is_known(model: MultitaskModel, tmp_path: Path) -> None:
     for line in (
         "# my-model",
         "`zoo-timm:timm/test_efficientnet+zoo-cbam:cbam@2+zoo-cbam:cbam@4+zoo-unet:unet`, composed "
-        "with [zoo-core](https://pypi.org/project/zoo-core/) 0.1.0.",
+        "with zoo-core 0.1.0.",
         f"| attention | `cbam@2` | zoo-cbam 0.1.0 | `reduction=8` | {part:,} |",
         f"| **all** |  |  |  | {total:,} |",
         "- classification: 4 classes: `ash`, `birch`, `cedar`, `döner`",

@@ -59,8 +59,7 @@ def model_card(model: MultitaskModel, repo_id: str) -> ModelCard:
     sections = [
         f"---\n{data.to_yaml()}\n---",
         f"# {_title(repo_id)}",
-        f"`{config['recipe']}`, composed with [zoo-core](https://pypi.org/project/zoo-core/) "
-        f"{__version__}.",
+        f"`{config['recipe']}`, composed with zoo-core {__version__}.",
         _parts(model, config),
         _heads(config, heads),
         _preprocessing(config),
