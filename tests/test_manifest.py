@@ -192,12 +192,6 @@ def test_a_broken_rule_is_told_with_line_and_column(
     assert refusal(text).startswith(message)
 
 
-def test_what_is_far_too_deep_is_told_wherever_the_parser_notices(refusal: Refuse) -> None:
-    where, _, problem = refusal("[" * 999_999).rpartition(": ")
-    assert problem == "more than 16 lists and mappings in one another"
-    assert where in (":1:17", ":1:1001")
-
-
 def test_an_empty_value_is_none(refusal: Refuse) -> None:
     """Where it stands depends on the parser: behind its colon, or where the next thing begins."""
     assert refusal("pins: {a: }").endswith(": text is expected here, not nothing")
@@ -212,7 +206,7 @@ def test_an_empty_value_is_none(refusal: Refuse) -> None:
         ("pins: &a {}", ":1:7: anchors and aliases are not allowed"),
         ("pins: *a", ":1:7: anchors and aliases are not allowed"),
         ("pins: {a: &x !!str b}", ":1:11: anchors and aliases are not allowed"),
-        ("[" * 900, ":1:17: more than 16 lists and mappings in one another"),
+        ("[" * 999_999, ":1:17: more than 16 lists and mappings in one another"),
         ("{a: " * 200_000, ":1:65: more than 16 lists and mappings in one another"),
         ("- " * 400_000, ":1:33: more than 16 lists and mappings in one another"),
         (f"pins: {{a: {'b' * 900_000}}}", ":1:11: 900000 characters; at most 1000 are read"),

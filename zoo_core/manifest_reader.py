@@ -120,8 +120,20 @@ class Reader:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         return RegistryError(f"{self.path}:{line}:{column}: {problem}")
 
-    def _compose(self, text: str) -> Node | None:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    def _compose(self, text: str, loader: Any = None) -> Node | None:
+        loader = loader or getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            return self._composed(loader(text))
+        except yaml.MarkedYAMLError as error:
+            if "nesting" in str(error.problem) and loader is not yaml.SafeLoader:
+                # libyaml 0.2.6 has a limit of its own, and looks far ahead of ours.
+                return self._compose(text, yaml.SafeLoader)
+            raise self._fail_at(error.problem_mark, str(error.problem)) from error
+        except yaml.YAMLError as error:
+            problem = " ".join(str(error).split())
+            raise RegistryError(f"{self.path}: is no YAML: {problem}") from error
+
+    def _composed(self, loader: Any) -> Node | None:
         try:
             loader.get_event()  # of the stream's beginning
             if loader.check_event(yaml.StreamEndEvent):
@@ -132,14 +144,6 @@ class Reader:
             if not loader.check_event(yaml.StreamEndEvent):
                 raise self._fail(loader.get_event(), "a second document begins; one is read")
             return root
-        except yaml.MarkedYAMLError as error:
-            problem = str(error.problem)
-            if "nesting" in problem:  # libyaml 0.2.6 has a limit too, and looks far ahead
-                problem = _TOO_DEEP
-            raise self._fail_at(error.problem_mark, problem) from error
-        except yaml.YAMLError as error:
-            problem = " ".join(str(error).split())
-            raise RegistryError(f"{self.path}: is no YAML: {problem}") from error
         finally:
             loader.dispose()
 
