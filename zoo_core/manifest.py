@@ -54,6 +54,35 @@ def _or_none(rule: Rule) -> Rule:
     return lambda value: None if value is None else rule(value)
 
 
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else f"{value!r} is no text"
+
+
+def _number(value: Any) -> str | None:
+    return None if isinstance(value, int | float) else f"{value!r} is no number"
+
+
+def _preprocessing(value: Any) -> str | None:
+    if not isinstance(value, Preprocessing):
+        return f"{value!r} is no Preprocessing"
+    numbers = (int, float)
+    problems = {
+        "size": _each(value.size, _positive(int, "a positive number of pixels"), 2),
+        "crop": _positive(numbers, "a positive number")(value.crop),
+        "crop_mode": _one_of(*CROP_MODES)(value.crop_mode),
+        "interpolation": _one_of(*INTERPOLATIONS)(value.interpolation),
+        "mean": _each(value.mean, _number),
+        "std": _each(value.std, _positive(numbers, "a positive number")),
+    }
+    return next((f"{name}: {problem}" for name, problem in problems.items() if problem), None)
+
+
+def _each(values: Any, rule: Rule, count: int | None = None) -> str | None:
+    if not isinstance(values, tuple | list) or len(values) != (count or len(values)):
+        return f"{values!r} is no tuple" + (f" of {count}" if count else "")
+    return next((problem for problem in map(rule, values) if problem), None)
+
+
 _PART: Final = r"(?!.*(?:\.\.|--))\w[\w.-]*"
 
 # What becomes part of a path, a URL or a model has to be right however an entry came to be.
@@ -74,6 +103,11 @@ RULES: Final[Mapping[str, Rule]] = {
     "activation": _or_none(_one_of(*ACTIVATIONS)),
     "eps": _or_none(_positive((int, float), "a positive number")),
     "classes": _or_none(_positive(int, "a positive number of classes")),
+    "layout": _text,
+    "labels": _or_none(_text),
+    "licence": _or_none(_text),
+    "source": _text,
+    "preprocessing": _preprocessing,
 }
 
 

@@ -89,7 +89,7 @@ def test_a_wrong_class_is_refused(given: Any, message: str) -> None:
         ({"model": 3}, "model must be a torch.nn.Module, not int; a class is given as "
          "target_class="),
         ({"size": 3}, "explain of VanillaSaliency has no option 'size'; it has absolute, "
-         "normalize, region, task"),
+         "normalize, precision, region, task"),
         ({"task": "detection"}, "task must be 'classification' or 'segmentation', not "
          "'detection'"),
         ({"task": "segmentation"}, "Linear gives no logits for segmentation, [B, classes] or [B, "
