@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,3 +31,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "long" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _torch_is_left_as_it_was() -> Iterator[None]:
+    """Let a test that leaves torch switched otherwise fail itself, not those that come after it."""
+    before = _switches()
+    yield
+    left = [name for name, now in _switches().items() if now != before.get(name, now)]
+    assert not left, f"the test left changed: {', '.join(left)}"
+
+
+def _switches() -> dict[str, object]:
+    """Torch's global switches; empty before torch is imported."""
+    if "torch" not in sys.modules:
+        return {}
+    from zoo_core.testing.conformance.state import SETTINGS
+
+    return {name: setting.read() for name, setting in SETTINGS.items() if "torch" in name}

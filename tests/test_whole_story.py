@@ -158,7 +158,14 @@ def test_half_precision_in_a_loop_of_ones_own() -> None:
     assert not torch.equal(before, linear.weight)
 
 
-def test_metrics_and_dummies_are_as_described() -> None:
+def test_metrics_and_dummies_are_as_described(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", cudnn.benchmark)
+    monkeypatch.setattr(cudnn, "deterministic", cudnn.deterministic)
+    request.addfinalizer(lambda: torch.use_deterministic_algorithms(False))
     enable_cudnn_determinism()
     dummy = DummyClassificationDataset(num_samples=10, image_size=(32, 40), num_classes=10)
     images, labels = next(iter(DataLoader(dummy, batch_size=2)))
