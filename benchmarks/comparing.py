@@ -96,13 +96,13 @@ class Area:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, read: Mapping[str, Any]) -> Area:
+    def from_json(cls, read: dict[str, Any]) -> Area:
         """Give what :meth:`as_json` gave."""
-        made = {"comparisons": Comparison, "growths": Growth}
         return cls(
             **{
-                name: [made[name](**one) for one in value] if name in made else value
-                for name, value in read.items()
+                **read,
+                "comparisons": [Comparison(**one) for one in read["comparisons"]],
+                "growths": [Growth(**one) for one in read["growths"]],
             }
         )
 
