@@ -17,7 +17,7 @@ from typing import Final
 import click
 
 from benchmarks.comparing import Area
-from benchmarks.page import FIGURES, machine, write
+from benchmarks.page import FIGURES, PAGE, machine, write
 
 AREAS: Final = (
     "startup", "plugins", "loading", "building", "forward", "decoders", "segmentation",
@@ -52,20 +52,44 @@ def main(areas: tuple[str, ...], quick: bool, output: Path, into: Path | None) -
       python -m benchmarks startup metrics --quick -o /tmp/benchmarks
     """
     if into is not None:
-        measured = importlib.import_module(f"benchmarks.{areas[0]}").measure(quick)
-        area = replace(measured, measured=machine())
+        area = replace(_measured(areas[0], quick), measured=machine())
         into.write_text(json.dumps(area.as_json()), encoding="utf-8")
         return
-    kept = _read(output / FIGURES)
+    if quick and output == FOLDER:
+        raise click.UsageError("--quick gives no figures for docs/benchmarks: add -o DIR")
+    kept, failed = _read(output / FIGURES), []
     with TemporaryDirectory() as folder:
         for name in areas or AREAS:
             click.echo(f"measuring {name}", err=True)
             file = Path(folder, name)
             command = [sys.executable, "-m", "benchmarks", name, "--into", str(file)]
-            subprocess.run([*command, *["--quick"] * quick], check=True)
+            if subprocess.run([*command, *["--quick"] * quick], check=False).returncode:
+                failed.append(name)
+                continue
             kept[name] = Area.from_json(json.loads(file.read_text(encoding="utf-8")))
             write(output, [kept[name] for name in AREAS if name in kept])
-    click.echo(output / "README.md")
+    if failed:
+        raise click.ClickException(f"not measured, for the reasons above: {', '.join(failed)}")
+    click.echo(output / PAGE)
+
+
+def _measured(name: str, quick: bool) -> Area:
+    """Measure an area, whose peers may not be there.
+
+    Raises:
+        click.ClickException: If one of them is not.
+    """
+    try:
+        area: Area = importlib.import_module(f"benchmarks.{name}").measure(quick)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "benchmarks", "zoo_core"):
+            raise
+        raise click.ClickException(
+            f"{name} cannot be measured without {missing}: "
+            "pip install -r requirements.txt -e '.[bench]'"
+        ) from error
+    return area
 
 
 def _read(file: Path) -> dict[str, Area]:

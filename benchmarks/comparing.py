@@ -6,8 +6,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
+Result = TypeVar("Result")
 ZOO: Final = "zoo"
 
 
@@ -107,16 +109,42 @@ class Area:
         )
 
 
+def in_turn(
+    runs: Mapping[str, Callable[[], Result]], rounds: int, warm: int = 1
+) -> dict[str, list[Result]]:
+    """Give what each run gave in each round.
+
+    Each round runs all of them in turn, so that whatever else the machine does falls on all. Every
+    other round goes backwards, so that nobody always follows the same one.
+
+    Args:
+        runs: What to run, by contender.
+        rounds: How many count.
+        warm: How many come before and do not count.
+    """
+    found: dict[str, list[Result]] = {name: [] for name in runs}
+    for number in range(-warm, rounds):
+        for name in list(runs)[:: -1 if number % 2 else 1]:
+            given = runs[name]()
+            if number >= 0:
+                found[name].append(given)
+    return found
+
+
+def seconds(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Give the seconds that a run takes."""
+    start = clock()
+    run()
+    return clock() - start
+
+
 def interleaved(
     runs: Mapping[str, Callable[[], object]],
     rounds: int,
     warm: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Give the seconds that each run took in each round.
-
-    Each round runs all of them in turn, so that whatever else the machine does falls on all. Every
-    other round goes backwards, so that nobody always follows the same one.
+    """Give the seconds that each run took in each round; see :func:`in_turn`.
 
     Args:
         runs: What to time, by contender.
@@ -124,11 +152,5 @@ def interleaved(
         warm: How many come before and do not count.
         clock: What tells the time; ``time.process_time`` stands still while other programs run.
     """
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(-warm, rounds):
-        for name in list(runs)[:: -1 if number % 2 else 1]:
-            start = clock()
-            runs[name]()
-            if number >= 0:
-                taken[name].append(clock() - start)
-    return taken
+    timed = {name: partial(seconds, run, clock) for name, run in runs.items()}
+    return in_turn(timed, rounds, warm)
