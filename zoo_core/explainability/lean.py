@@ -8,26 +8,26 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+from zoo_core.folding import Folding
 
 
-class Lean(TorchFunctionMode):
+class Lean(Folding):
     """Within it linear layers and batch norms have no gradients for their weights.
 
-    So what they read is not kept for that, which is much of the memory of a graph. A batch norm in
-    eval mode is the one multiplication and addition that it amounts to, with the same result, which
-    on a CPU takes less time, too.
+    So what they read is not kept for that, which is much of the memory of a graph. A convolution
+    does the work of the batch norm behind it, once that is known; any other batch norm in eval mode
+    is the one multiplication and addition that it amounts to, with the same result, which on a CPU
+    takes less time, too.
     """
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Call a function, or its lean form."""
         if func is F.batch_norm:
-            return _batch_norm(*args, **(kwargs or {}))
+            return _batch_norm(*args, **kwargs)
         if func is F.linear and len(args) > 1:
             args = (args[0], _without_gradient(args[1]), *args[2:])
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _without_gradient(weight: Tensor) -> Tensor:
