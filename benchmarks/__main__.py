@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -58,12 +59,15 @@ def main(areas: tuple[str, ...], quick: bool, output: Path, into: Path | None) -
     if quick and output == FOLDER:
         raise click.UsageError("--quick gives no figures for docs/benchmarks: add -o DIR")
     kept, failed = _read(output / FIGURES), []
+    # Byte code is written, as it is where a wheel is installed.
+    environment = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
     with TemporaryDirectory() as folder:
         for name in areas or AREAS:
             click.echo(f"measuring {name}", err=True)
             file = Path(folder, name)
             command = [sys.executable, "-m", "benchmarks", name, "--into", str(file)]
-            if subprocess.run([*command, *["--quick"] * quick], check=False).returncode:
+            command += ["--quick"] * quick
+            if subprocess.run(command, env=environment, check=False).returncode:
                 failed.append(name)
                 continue
             kept[name] = Area.from_json(json.loads(file.read_text(encoding="utf-8")))

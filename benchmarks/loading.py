@@ -1,47 +1,75 @@
-"""Time to a loaded model and peak memory, side by side with torchvision and timm.
+"""Time to a loaded model and peak memory, beside torchvision and timm.
 
 Every load runs in a process of its own, after all imports; the rounds are interleaved. All read
 files that are cached: torchvision a ``.pth`` of its hub folder, timm and the zoo one safetensors
 file of the Hugging Face cache, which a hub on this machine serves beforehand, of random values.
-What a processor takes for SHA-256 alone is measured beside them: no first load can be faster.
-
-Run ``python -m benchmarks.loading [ROUNDS]``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from benchmarks.comparing import Area, Comparison, in_turn, seconds
 from zoo_core.testing import LoopbackHub
 
-ROUNDS: Final = 9
+ROUNDS: Final = 5
+HASHING, READING, SIZE = "SHA-256 alone", "reading alone", "the file"
 
-# Of each architecture: what the zoo, timm and torchvision call it, and torchvision's file.
-ARCHITECTURES: Final = {
-    "ResNet-50": (
-        "resnet50.a1_in1k",
-        "resnet50.a1_in1k",
-        "resnet50",
-        "resnet50-11ad3fa6.pth",
+TEXT: Final = """From the call to the loaded model, each in a fresh process after all imports, with
+all files cached. A first load also proves the file's hash, which the peers never do; its limit is
+SHA-256 of the file, and a later load's is reading the file into memory. Peak memory is what the
+call takes beside what the process had; its limit is the file's size. Each process sums what it
+loaded, and the sums are compared with the files'."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is loaded.
+
+    Attributes:
+        name: The heading.
+        zoo: What the zoo calls it.
+        timm: What timm calls it, and its repository.
+        torchvision: What torchvision calls it.
+        weights: Which of torchvision's weights are in the file.
+        checkpoint: That file.
+    """
+
+    name: str
+    zoo: str
+    timm: str
+    torchvision: str
+    weights: str
+    checkpoint: str
+
+
+ARCHITECTURES: Final = (
+    Architecture(
+        "ResNet-50", "resnet50.a1_in1k", "resnet50.a1_in1k",
+        "resnet50", "IMAGENET1K_V2", "resnet50-11ad3fa6.pth",
     ),
-    "ViT-B/16": (
-        "vit_base.augreg_in21k_ft_in1k",
-        "vit_base_patch16_224.augreg_in21k_ft_in1k",
-        "vit_b_16",
-        "vit_b_16-c867db91.pth",
+    Architecture(
+        "ViT-B/16", "vit_base.augreg_in21k_ft_in1k", "vit_base_patch16_224.augreg_in21k_ft_in1k",
+        "vit_b_16", "IMAGENET1K_V1", "vit_b_16-c867db91.pth",
     ),
-}
+)  # fmt: skip
+SMALL: Final = Architecture(
+    "ResNet-18", "resnet18.a1_in1k", "resnet18.a1_in1k",
+    "resnet18", "IMAGENET1K_V1", "resnet18-f37072fd.pth",
+)  # fmt: skip
 
 CHILD: Final = """
 import gc, json, os, sys, time
@@ -54,38 +82,37 @@ gc.collect()
 with open("/proc/self/clear_refs", "w") as refs:
     refs.write("5")
 before = memory("VmRSS")
-start, spent = time.perf_counter(), time.process_time()
+start = time.perf_counter()
 model = {call}
-seconds, cpu = time.perf_counter() - start, time.process_time() - spent
-print(json.dumps(dict(seconds=seconds, cpu=cpu, peak=memory("VmHWM") - before)))
+seconds = time.perf_counter() - start
+peak = memory("VmHWM") - before
+total = sum(float(tensor.double().sum()) for tensor in model.state_dict().values())
+print(json.dumps(dict(seconds=seconds, peak=peak, total=total)))
 """
 
 
-def programs(architecture: str) -> dict[str, str]:
+def programs(of: Architecture) -> dict[str, str]:
     """Give the programs to be compared."""
-    zoo, timm, torchvision, _ = ARCHITECTURES[architecture]
-    ours = CHILD.format(
-        imports="import zoo_core, zoo_core.compose, zoo_core.manifest_reader\n"
-        "import zoo_resnet.model, zoo_vit.model",
-        call=f"zoo_core.build({zoo!r})",
-    )
     return {
-        "zoo, hashing": ours,
-        "zoo, later": ours,
+        "zoo": CHILD.format(
+            imports="import zoo_core, zoo_core.compose, zoo_core.manifest_reader\n"
+            "import zoo_resnet.model, zoo_vit.model",
+            call=f"zoo_core.build({of.zoo!r})",
+        ),
         "timm": CHILD.format(
-            imports="import timm", call=f"timm.create_model({timm!r}, pretrained=True)"
+            imports="import timm", call=f"timm.create_model({of.timm!r}, pretrained=True)"
         ),
         "torchvision": CHILD.format(
             imports="import torchvision",
-            call=f"torchvision.models.{torchvision}(weights='IMAGENET1K_V1')"
-            if torchvision == "vit_b_16"
-            else f"torchvision.models.{torchvision}(weights='IMAGENET1K_V2')",
+            call=f"torchvision.models.{of.torchvision}(weights={of.weights!r})",
         ),
     }
 
 
-def prepare(home: Path, environment: dict[str, str]) -> None:
-    """Put files of random weights where each library looks for them."""
+def prepare(
+    home: Path, environment: dict[str, str], architectures: Sequence[Architecture]
+) -> dict[str, dict[str, float]]:
+    """Put files of random weights where each library looks, and give the sums of their values."""
     import timm
     import torch
     import torchvision
@@ -93,84 +120,108 @@ def prepare(home: Path, environment: dict[str, str]) -> None:
 
     checkpoints = home / "torch" / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
+    totals = {}
     with LoopbackHub() as hub:
-        for zoo, name, theirs, checkpoint in ARCHITECTURES.values():
-            torch.save(torchvision.models.get_model(theirs).state_dict(), checkpoints / checkpoint)
-            file = home / f"{theirs}.safetensors"
-            save_file(timm.create_model(name.partition(".")[0]).state_dict(), file)
-            repository = f"timm/{name}"
-            hub.add(repository, {"model.safetensors": file})
+        for of in architectures:
+            theirs = torchvision.models.get_model(of.torchvision).state_dict()
+            torch.save(theirs, checkpoints / of.checkpoint)
+            weights = timm.create_model(of.timm.partition(".")[0]).state_dict()
+            save_file(weights, _file(home, of))
+            totals[of.name] = {"torchvision": _total(theirs), "timm": _total(weights)}
+            totals[of.name]["zoo"] = totals[of.name]["timm"]
+            hub.add(f"timm/{of.timm}", {"model.safetensors": _file(home, of)})
             settings = environment | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"}
-            fetch = f"import zoo_core; zoo_core.build({zoo!r})"
+            fetch = f"import zoo_core; zoo_core.build({of.zoo!r})"
             subprocess.run([sys.executable, "-c", fetch], env=settings, check=True)
+    return totals
 
 
-def measure(home: Path, rounds: int) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Run all programs in turn, several times."""
-    # The zoo's bytecode is written, as it is where a wheel is installed, and as the peers have it.
-    kept = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
-    environment = kept | {
-        "HF_HOME": str(home / "huggingface"),
-        "TORCH_HOME": str(home / "torch"),
-        "XDG_CONFIG_HOME": str(home / "config"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    prepare(home, environment)
-    results: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for turn in range(-1, rounds):  # the first one warms up
-        for architecture in ARCHITECTURES:
-            for name, program in programs(architecture).items():
-                if name == "zoo, hashing":
-                    shutil.rmtree(home / "config" / "zoo" / "verified", ignore_errors=True)
-                done = subprocess.run(
-                    [sys.executable, "-W", "ignore", "-c", program],
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    check=True,
-                )
-                if turn >= 0:
-                    runs = results.setdefault(architecture, {}).setdefault(name, [])
-                    runs.append(json.loads(done.stdout))
-    return results
+def _file(home: Path, of: Architecture) -> Path:
+    return home / f"{of.torchvision}.safetensors"
 
 
-def hashing() -> float:
-    """Give how many megabytes SHA-256 takes a second here."""
-    data = bytes(100_000_000)
-    start = time.perf_counter()
-    hashlib.sha256(data)
-    return len(data) / 1e6 / (time.perf_counter() - start)
+def _total(weights: Mapping[str, Any]) -> float:
+    return sum(float(tensor.double().sum()) for tensor in weights.values())
 
 
-def median(runs: list[dict[str, float]], key: str) -> float:
-    """Give the median of one figure."""
-    return statistics.median(run[key] for run in runs)
+def load(
+    program: str, environment: dict[str, str], total: float, forget: Path | None = None
+) -> dict[str, float]:
+    """Load in a process, after the zoo forgot which files it has proved, and check the weights."""
+    if forget is not None:
+        shutil.rmtree(forget, ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    assert math.isclose(found["total"], total, rel_tol=1e-6), "other weights were loaded"
+    return found
 
 
-def show(results: dict[str, Any], echo: Callable[[str], None] = print) -> None:
-    """Print ratios to the zoo: how many times as long, and what share of the peak memory."""
-    for architecture, programs_of in results.items():
-        for ours in ("zoo, hashing", "zoo, later"):
-            for theirs in ("timm", "torchvision"):
-                times = median(programs_of[theirs], "seconds") / median(
-                    programs_of[ours], "seconds"
-                )
-                share = median(programs_of[ours], "peak") / median(programs_of[theirs], "peak")
-                echo(
-                    f"{architecture:9}  {ours:12} against {theirs:11}  "
-                    f"{times:4.1f} times as fast, {share:.2f} of its peak memory"
-                )
-        for name, runs in programs_of.items():
-            seconds = sorted(run["seconds"] for run in runs)
-            echo(
-                f"{architecture:9}  {name:12} {median(runs, 'seconds'):.3f} s "
-                f"({seconds[0]:.3f} to {seconds[-1]:.3f}), {median(runs, 'cpu'):.3f} s of all "
-                f"cores, {median(runs, 'peak') / 1e6:.0f} MB"
-            )
+def hashing(file: Path) -> None:
+    """Hash a file."""
+    with file.open("rb") as opened:
+        hashlib.file_digest(opened, "sha256")
 
 
-if __name__ == "__main__":
+def compare(
+    of: Architecture,
+    home: Path,
+    environment: dict[str, str],
+    totals: Mapping[str, float],
+    quick: bool,
+) -> list[Comparison]:
+    """Compare first and later loads of one architecture."""
+    file = _file(home, of)
+    comparisons = []
+    for what, forget, limit, alone in (
+        ("first load", home / "config" / "zoo" / "verified", HASHING, partial(hashing, file)),
+        ("later load", None, READING, file.read_bytes),
+    ):
+        runs = {
+            name: partial(load, program, environment, totals[name], forget)
+            for name, program in programs(of).items()
+        }
+        runs[limit] = partial(_alone, alone, file)
+        found = in_turn(runs, 1 if quick else ROUNDS, warm=0 if quick else 1)
+        times = {name: [one["seconds"] for one in ones] for name, ones in found.items()}
+        peaks = {
+            SIZE if name == limit else name: [one["peak"] for one in ones]
+            for name, ones in found.items()
+        }
+        work = f"{of.name}, {what}"
+        comparisons += [
+            Comparison(work, times, limit=limit),
+            Comparison(work, peaks, "peak memory", limit=SIZE),
+        ]
+    return comparisons
+
+
+def _alone(run: Any, file: Path) -> dict[str, float]:
+    """Give what the limit takes: its time, and the size of the file."""
+    return {"seconds": seconds(run), "peak": float(file.stat().st_size)}
+
+
+def measure(quick: bool) -> Area:
+    """Load all, with files of random weights in a folder that is removed afterwards."""
+    architectures = (SMALL,) if quick else ARCHITECTURES
     with TemporaryDirectory() as folder:
-        show(measure(Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))
-    print(f"SHA-256: {max(hashing() for _ in range(5)):.0f} MB/s")
+        home = Path(folder)
+        environment = os.environ | {
+            "HF_HOME": str(home / "huggingface"),
+            "TORCH_HOME": str(home / "torch"),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "HF_HUB_OFFLINE": "1",
+        }
+        totals = prepare(home, environment, architectures)
+        comparisons = [
+            comparison
+            for of in architectures
+            for comparison in compare(of, home, environment, totals[of.name], quick)
+        ]
+    versions = {name: version(name) for name in ("timm", "torchvision", "safetensors")}
+    return Area("loading", "Loading pretrained weights", TEXT, comparisons, versions=versions)

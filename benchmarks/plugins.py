@@ -1,8 +1,7 @@
 """``zoo list`` with two hundred plugins and five thousand components, beside the same with none.
 
-Run ``python -m benchmarks.plugins [ROUNDS]``. The plugins are installed distributions in a folder
-of their own on the path, byte-compiled as pip leaves them; each command is a fresh process, and
-rounds are interleaved, so that whatever else the machine does falls on all of them.
+The plugins are installed distributions in a folder of their own on the path, byte-compiled as pip
+leaves them; each command is a fresh process, and the rounds are interleaved.
 """
 
 from __future__ import annotations
@@ -10,24 +9,38 @@ from __future__ import annotations
 import compileall
 import json
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
+from benchmarks.comparing import Area, Comparison, in_turn
+
+ROUNDS: Final = 9
 PLUGINS: Final = 200
 COMPONENTS: Final = 5000
 KINDS: Final = ("backbone", "attention", "decoder", "explainer")
-COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "zoo list": ("list",),
+    "zoo --help": ("--help",),
     "zoo list decoder": ("list", "decoder"),
     "zoo list model": ("list", "model"),
     "zoo plugins": ("plugins",),
-    "zoo --help": ("--help",),
 }
+OWN, NONE = "zoo", "no plugin"
+LOADER, IMPORTS = "pluggy's own loader", "their modules alone"
+
+TEXT: Final = f"""What {PLUGINS} more installed distributions with {COMPONENTS:,} components cost.
+In the rows of commands, the zoo is with its own plugins; beside it stands the same command with
+{PLUGINS} more, and the limit is the same command with no plugin at all. In the last rows the zoo is
+`zoo list` with {PLUGINS} more; beside it stands pluggy, which loads the same entry points and calls
+the same hook, and the limit is a Python that imports the same modules and calls their hooks. Each
+is a fresh process; a processor's time is that of all its cores."""
 
 CATALOGUE: Final = '''"""Components that are never built."""
 
@@ -54,6 +67,24 @@ def zoo_specs():
         for number in range({count})
     ]
 '''
+
+PLUGGY: Final = """
+import pluggy
+from zoo_core import hookspecs
+manager = pluggy.PluginManager("zoo")
+manager.add_hookspecs(hookspecs)
+manager.load_setuptools_entrypoints("zoo.plugins")
+found = [spec for specs in manager.hook.zoo_specs() for spec in specs]
+"""
+
+MODULES: Final = """
+import importlib, os, sys
+names = [n for n in os.listdir(sys.argv[1]) if n.startswith("zoo_many") and "." not in n]
+found = [spec for name in names for spec in importlib.import_module(name).zoo_specs()]
+"""
+
+COUNTED: Final = "assert len(found) >= int(sys.argv[2]), len(found)"
+"""Ends both programs."""
 
 METADATA: Final = """Metadata-Version: 2.4
 Name: zoo-{name}
@@ -93,15 +124,15 @@ def install(folder: Path, plugins: int = PLUGINS, components: int = COMPONENTS) 
     compileall.compile_dir(folder, quiet=2)
 
 
-def run(arguments: tuple[str, ...], environment: dict[str, str]) -> tuple[float, float]:
+def run(command: tuple[str, ...], environment: dict[str, str]) -> tuple[float, float]:
     """Give the seconds that one process takes, by the clock and of a processor."""
-    command = [sys.executable, "-m", "zoo_core", *arguments]
     start = time.perf_counter()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:
+    arguments = [sys.executable, *command]
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL) as child:
         _, status, usage = os.wait4(child.pid, 0)
         elapsed = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0, arguments
+    assert child.returncode == 0, command
     return elapsed, usage.ru_utime + usage.ru_stime
 
 
@@ -126,56 +157,40 @@ def _name(shown: dict[str, str]) -> str:
     return shown.get("name") or shown["distribution"]
 
 
-def measure(rounds: int) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Time every command with and without the plugins, after a round that only warms caches."""
+def measure(quick: bool) -> Area:
+    """Time every command with and without the plugins, and other ways of loading them."""
+    plugins, components = (20, 500) if quick else (PLUGINS, COMPONENTS)
+    rounds, warm = (1, 0) if quick else (ROUNDS, 1)
     plain = {key: text for key, text in os.environ.items() if not key.startswith("ZOO_")}
-    with tempfile.TemporaryDirectory() as folder:
-        install(Path(folder))
-        environments = {
-            "no plugin": plain | {"ZOO_PLUGINS": ""},
-            "the zoo's own": plain,
-            "200 more": plain | {"PYTHONPATH": folder},
+    comparisons = []
+    with TemporaryDirectory() as folder:
+        install(Path(folder), plugins, components)
+        more = plain | {"PYTHONPATH": folder}
+        environments = {OWN: plain, f"{plugins} more": more, NONE: plain | {"ZOO_PLUGINS": ""}}
+        check(plain, 0, 0)
+        check(more, plugins, components)
+        for name, arguments in list(COMMANDS.items())[: 2 if quick else None]:
+            command = ("-m", "zoo_core", *arguments)
+            runs = {which: partial(run, command, given) for which, given in environments.items()}
+            comparisons += _compared(name, in_turn(runs, rounds, warm), NONE)
+        programs = {
+            OWN: ("-m", "zoo_core", "list"),
+            LOADER: ("-c", f"import sys\n{PLUGGY}{COUNTED}", folder, str(components)),
+            IMPORTS: ("-c", f"{MODULES}{COUNTED}", folder, str(components)),
         }
-        check(environments["the zoo's own"], 0, 0)
-        check(environments["200 more"], PLUGINS, COMPONENTS)
-        taken: dict[str, dict[str, list[tuple[float, float]]]] = {
-            name: {which: [] for which in environments} for name in COMMANDS
-        }
-        for number in range(rounds + 1):
-            for name, arguments in COMMANDS.items():
-                for which, environment in environments.items():
-                    seconds = run(arguments, environment)
-                    if number:
-                        taken[name][which].append(seconds)
-    return taken
+        runs = {name: partial(run, program, more) for name, program in programs.items()}
+        comparisons += _compared(f"zoo list, {plugins} more", in_turn(runs, rounds, warm), IMPORTS)
+    versions = {"pluggy": version("pluggy")}
+    return Area("plugins", "Many plugins", TEXT, comparisons, versions=versions)
 
 
-def ratios(these: list[float], others: list[float]) -> str:
-    """Give the median of the ratios of pairs, with their middle half."""
-    found = [one / other for one, other in zip(these, others, strict=True)]
-    low, middle, high = statistics.quantiles(found, n=4)
-    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
-
-
-def main() -> None:
-    """Print medians, and what the plugins cost as ratios of neighbouring runs."""
-    taken = measure(rounds=int(sys.argv[1]) if len(sys.argv) > 1 else 15)
-    print("| command | plugins | ms | ms of a processor | of the zoo's own: time | processor |")
-    print("| --- | --- | ---: | ---: | --- | --- |")
-    for name, by in taken.items():
-        own = list(zip(*by["the zoo's own"], strict=True))
-        for which, pairs in by.items():
-            wall, processor = zip(*pairs, strict=True)
-            cells = [
-                f"`{name}`",
-                which,
-                f"{statistics.median(wall) * 1000:.0f}",
-                f"{statistics.median(processor) * 1000:.0f}",
-                ratios(list(wall), list(own[0])),
-                ratios(list(processor), list(own[1])),
-            ]
-            print(f"| {' | '.join(cells)} |")
-
-
-if __name__ == "__main__":
-    main()
+def _compared(
+    work: str, taken: Mapping[str, list[tuple[float, float]]], limit: str
+) -> list[Comparison]:
+    """Compare by the clock, and by the processor's time."""
+    by_clock = {name: [wall for wall, _ in rounds] for name, rounds in taken.items()}
+    by_processor = {name: [spent for _, spent in rounds] for name, rounds in taken.items()}
+    return [
+        Comparison(work, by_clock, limit=limit),
+        Comparison(work, by_processor, "processor time", limit=limit),
+    ]

@@ -1,20 +1,17 @@
 """The U-Net decoder beside segmentation_models_pytorch's: cost, and what it learns.
 
-Cost: floating-point operations, and the time of a forward as a share of the encoder's, on a
-ResNet-50 at 224 pixels; runs are interleaved. What it learns: both are trained on the same scenes
-from the same initial ResNet-18, in the same order, with the same steps, and compared by the mean
-intersection over union on other scenes. A ResNet-50 would need many more steps to learn anything.
-
-Run ``python -m benchmarks.segmentation [STEPS]``.
+Cost: the time and the floating-point operations of a forward on a ResNet-50, beside the encoder
+alone. What it learns: both are trained on the same scenes from the same initial ResNet-18, in the
+same order, with the same steps, and compared by the mean intersection over union on other scenes.
+A ResNet-50 would need many more steps to learn anything.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 from typing import Any, Final
 
 import segmentation_models_pytorch as smp
@@ -25,13 +22,21 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo_core as zoo
+from benchmarks.comparing import Area, Comparison, interleaved
 from zoo_core.data import Scenes
 
 CLASSES: Final = 11
 SEEDS: Final = (0, 1, 2)
 STEPS: Final = 600
 BATCH: Final = 16
-ROUNDS: Final = 15
+ROUNDS: Final = 11
+ENCODER: Final = "the encoder alone"
+
+TEXT: Final = f"""A U-Net on a ResNet-50 with {CLASSES} classes, one picture, by one thread and its
+own time. What it learns: both are trained on the same scenes (96×96 pixels) from the same initial
+ResNet-18, in the same order, for {{steps}} steps of {BATCH}, and these are the mean intersections
+over union on {{scenes}} other scenes. Nothing is pretrained and the steps are few: what is compared
+is how fast a decoder learns, not how well in the end."""
 
 
 def ours(encoder: str) -> nn.Module:
@@ -54,31 +59,30 @@ def flops(run: Callable[[], object]) -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def cost() -> None:
-    """Print what a forward costs, and what share of it is the encoder's."""
-    pictures = torch.rand(1, 3, 224, 224)
-    runs: dict[str, Callable[[], Any]] = {}
-    for name, make in (("zoo", ours), ("smp", theirs)):
-        model = make("resnet50").eval()
-        encoder: Any = model.get_submodule("backbone" if name == "zoo" else "encoder")
-        runs[name] = partial(model, pictures)
-        runs[f"{name}, encoder"] = partial(encoder, pictures)
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+def cost(quick: bool) -> list[Comparison]:
+    """Compare what a forward costs, beside the encoder's."""
+    size = 64 if quick else 224
+    pictures = torch.rand(1, 3, size, size)
+    models = {name: make("resnet50").eval() for name, make in PEERS.items()}
+    encoders = {
+        name: model.get_submodule("backbone" if name == "zoo" else "encoder")
+        for name, model in models.items()
+    }
+    modules = {**models, ENCODER: encoders["zoo"]}
+    runs: dict[str, Callable[[], Any]] = {
+        name: partial(module, pictures) for name, module in modules.items()
+    }
+    operations = {name: [flops(run)] for name, run in runs.items()}
+    assert [flops(partial(encoders["smp"], pictures))] == operations[ENCODER], "other encoders"
     with torch.no_grad():
-        for turn in range(-3, ROUNDS):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                run()
-                if turn >= 0:
-                    taken[name].append(time.perf_counter() - start)
-    for name in ("zoo", "smp"):
-        ratios = [a / b for a, b in zip(taken[name], taken[f"{name}, encoder"], strict=True)]
-        print(
-            f"{name}: {flops(runs[name]):.1f} GFLOP, of which the encoder "
-            f"{flops(runs[f'{name}, encoder']):.1f}; a forward takes "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times the "
-            f"encoder's"
+        times = interleaved(
+            runs, 1 if quick else ROUNDS, warm=1 if quick else 3, clock=time.process_time
         )
+    work = f"ResNet-50 and U-Net, forward, {size} px"
+    return [
+        Comparison(work, times, limit=ENCODER),
+        Comparison(work, operations, "operations", limit=ENCODER),
+    ]
 
 
 def mean_iou(model: nn.Module, scenes: DataLoader[dict[str, Tensor]]) -> float:
@@ -94,7 +98,9 @@ def mean_iou(model: nn.Module, scenes: DataLoader[dict[str, Tensor]]) -> float:
     return float((both / (counts.sum(0) + counts.sum(1) - both)).mean())
 
 
-def trained(make: Callable[[str], nn.Module], encoder: str, seed: int, steps: int) -> float:
+def trained(
+    make: Callable[[str], nn.Module], encoder: str, seed: int, steps: int, scenes: int
+) -> float:
     """Train on scenes, and give the mean IoU on others."""
     torch.manual_seed(seed)
     model = make(encoder)
@@ -112,20 +118,33 @@ def trained(make: Callable[[str], nn.Module], encoder: str, seed: int, steps: in
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    return mean_iou(model, DataLoader(Scenes(512, seed=seed, split="val"), 32))
+    return mean_iou(model, DataLoader(Scenes(scenes, seed=seed, split="val"), 32))
 
 
-def learning(steps: int, encoder: str = "resnet18") -> None:
-    """Print what both learn in the same number of steps."""
-    for seed in SEEDS:
-        scores = {name: trained(make, encoder, seed, steps) for name, make in PEERS.items()}
-        told = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
-        print(f"{encoder}, seed {seed}, {steps} steps of {BATCH}: mean IoU {told}", flush=True)
+def learning(seeds: tuple[int, ...], steps: int, scenes: int) -> str:
+    """Give a table of what both learn in the same number of steps."""
+    lines = ["| seed | zoo | smp |", "| ---: | ---: | ---: |"]
+    for seed in seeds:
+        scores = [trained(PEERS[name], "resnet18", seed, steps, scenes) for name in ("zoo", "smp")]
+        lines.append(f"| {seed} | {' | '.join(f'{score:.3f}' for score in scores)} |")
+    return "\n".join(lines)
 
 
-PEERS: Final[dict[str, Callable[[str], nn.Module]]] = {"zoo": ours, "smp": theirs}
+PEERS: Final[Mapping[str, Callable[[str], nn.Module]]] = {"zoo": ours, "smp": theirs}
 
 
-if __name__ == "__main__":
-    cost()
-    learning(int(sys.argv[1]) if len(sys.argv) > 1 else STEPS)
+def measure(quick: bool) -> Area:
+    """Compare costs by one thread, and what is learnt by all of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    comparisons = cost(quick)
+    torch.set_num_threads(threads)
+    seeds, steps, scenes = ((0,), 2, 32) if quick else (SEEDS, STEPS, 512)
+    text = TEXT.format(steps=steps, scenes=scenes)
+    return Area(
+        "segmentation",
+        "U-Net beside segmentation_models_pytorch's",
+        f"{text}\n\n{learning(seeds, steps, scenes)}",
+        comparisons,
+        versions={"segmentation_models_pytorch": version("segmentation_models_pytorch")},
+    )

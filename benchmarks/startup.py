@@ -1,63 +1,92 @@
-"""Cold start of the command line, beside the peer's way of listing models.
+"""Cold start of the command line, beside other libraries' commands and listings.
 
-Run ``python -m benchmarks.startup``. Each command is a fresh process; rounds are interleaved, so
-that whatever else the machine does falls on all of them, and medians are compared as ratios.
+Each command is a fresh process, timed by the clock; the rounds of all are interleaved.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
-ZOO = str(Path(sys.executable).parent / "zoo")
-PEER = "import timm; timm.list_models()"
-COMMANDS: dict[str, list[str]] = {
-    "python -c pass": [sys.executable, "-c", "pass"],
-    "zoo --help": [ZOO, "--help"],
-    "zoo list": [ZOO, "list"],
-    "zoo list 'timm/*'": [ZOO, "list", "timm/*"],
-    "zoo info timm/resnet50": [ZOO, "info", "timm/resnet50"],
-    "zoo plugins": [ZOO, "plugins"],
-    "completion of 'zoo build resn'": [ZOO],
-    PEER: [sys.executable, "-c", PEER],
+from benchmarks.comparing import Area, Comparison, interleaved
+
+ROUNDS: Final = 7
+SCRIPTS: Final = Path(sys.executable).parent
+PYTHON: Final = (sys.executable, "-c")
+LIMIT: Final = "python -c pass"
+IMPORTS: Final = "import click, pluggy"
+LISTING: Final = "timm.list_models()"
+DESCRIBING: Final = "timm.get_pretrained_cfg()"
+
+COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "zoo --help": ("zoo", "--help"),
+    "zoo list": ("zoo", "list"),
+    "zoo list 'timm/*'": ("zoo", "list", "timm/*"),
+    "zoo info timm/resnet50": ("zoo", "info", "timm/resnet50"),
+    "zoo plugins": ("zoo", "plugins"),
+    "completion of 'zoo build resn'": ("zoo",),
+    "hf --help": ("hf", "--help"),
+    "torchrun --help": ("torchrun", "--help"),
+    LIMIT: (*PYTHON, "pass"),
+    IMPORTS: (*PYTHON, IMPORTS),
+    LISTING: (*PYTHON, "import timm; timm.list_models()"),
+    DESCRIBING: (*PYTHON, "import timm; timm.models.get_pretrained_cfg('resnet50')"),
 }
-COMPLETION = {"_ZOO_COMPLETE": "bash_complete", "COMP_WORDS": "zoo build resn", "COMP_CWORD": "2"}
+COMPLETION: Final = {
+    "_ZOO_COMPLETE": "bash_complete",
+    "COMP_WORDS": "zoo build resn",
+    "COMP_CWORD": "2",
+}
+
+PEERS: Final[Mapping[str, Mapping[str, str]]] = {
+    "zoo --help": {"hf": "hf --help", "torchrun": "torchrun --help"},
+    "zoo list": {"timm": LISTING},
+    "zoo list 'timm/*'": {"timm": LISTING},
+    "zoo info timm/resnet50": {"timm": DESCRIBING},
+    "zoo plugins": {},
+    "completion of 'zoo build resn'": {},
+}
+"""The commands of the zoo, and who does the like by which command."""
+
+TEXT: Final = """Each command is a fresh process. The limit is a Python that does nothing; beside it
+stands one that imports click and pluggy, of which the command line is made. `zoo list` names all
+components of all plugins, or timm's models; beside it stands `timm.list_models()`, and beside
+`zoo info` stands `timm.models.get_pretrained_cfg()`. Beside `zoo --help` stand the same of `hf`,
+which is huggingface-hub's, and of torch's `torchrun`."""
 
 
-def run(name: str, command: list[str]) -> float:
-    """Give the seconds that one process takes."""
+def run(name: str) -> None:
+    """Run one command in a process, and make sure that it says something if it should."""
+    program, *arguments = COMMANDS[name]
     environment = os.environ | (COMPLETION if name.startswith("completion") else {})
-    start = time.perf_counter()
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    done = subprocess.run(
+        [SCRIPTS / program, *arguments], env=environment, check=True, stdout=subprocess.PIPE
+    )
+    assert done.stdout or program == sys.executable, f"{name} says nothing"
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Run every command once a round, after one round that only warms caches."""
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for number in range(rounds + 1):
-        for name, command in COMMANDS.items():
-            taken = run(name, command)
-            if number:
-                seconds[name].append(taken)
-    return seconds
-
-
-def main() -> None:
-    """Print medians, spreads and ratios to the peer."""
-    seconds = measure(rounds=int(sys.argv[1]) if len(sys.argv) > 1 else 9)
-    peer = statistics.median(seconds[PEER])
-    print(f"{'command':40}  {'ms':>6}  {'min–max':>11}  {'of the peer':>11}")
-    for name, taken in seconds.items():
-        median = statistics.median(taken)
-        spread = f"{min(taken) * 1000:.0f}–{max(taken) * 1000:.0f}"
-        ratio = f"1/{peer / median:.0f}"
-        print(f"{name:40}  {median * 1000:6.0f}  {spread:>11}  {ratio:>11}")
-
-
-if __name__ == "__main__":
-    main()
+def measure(quick: bool) -> Area:
+    """Time every command."""
+    runs = {name: partial(run, name) for name in COMMANDS}
+    taken = interleaved(runs, 1 if quick else ROUNDS, warm=0 if quick else 1)
+    comparisons = [
+        Comparison(
+            name,
+            {
+                "zoo": taken[name],
+                **{peer: taken[command] for peer, command in peers.items()},
+                IMPORTS: taken[IMPORTS],
+                LIMIT: taken[LIMIT],
+            },
+            limit=LIMIT,
+        )
+        for name, peers in PEERS.items()
+    ]
+    versions = {name: version(name) for name in ("click", "pluggy", "timm", "huggingface-hub")}
+    return Area("startup", "Cold start", TEXT, comparisons, versions=versions)
