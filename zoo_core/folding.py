@@ -88,14 +88,10 @@ class Pairs:
 
     It is learnt from the first run in which each is seen, and kept as long as the model, for which
     :func:`pairs_of` gives it. Neither weights nor norms are kept alive.
-
-    Attributes:
-        learnt: Whether there was a run.
     """
 
     def __init__(self) -> None:
         self._norms: Any = WeakIdKeyDictionary()
-        self.learnt = False
 
     def __contains__(self, weight: Tensor) -> bool:
         """Whether a convolution's readers are known."""
@@ -221,10 +217,11 @@ class Folding(TorchFunctionMode):
 
     Args:
         pairs: What is known of the model, to which is added.
-        joint: Where the weights of both together are kept.
+        joint: Where the weights of both together are kept; ``None`` for a run from which is only
+            learnt.
     """
 
-    def __init__(self, pairs: Pairs, joint: JointWeights) -> None:
+    def __init__(self, pairs: Pairs, joint: JointWeights | None) -> None:
         super().__init__()
         self._pairs, self._joint = pairs, joint
         self._joined: dict[int, _Joined] = {}
@@ -259,7 +256,6 @@ class Folding(TorchFunctionMode):
         """Add what was learnt, unless the run failed."""
         super().__exit__(*raised)  # type: ignore[no-untyped-call]
         if raised[0] is None:
-            self._pairs.learnt = True
             for weight, readers in self._readers.items():
                 self._pairs.learn(weight, readers.norm)
         for kept in (self._joined, self._watched, self._readers):
@@ -278,12 +274,13 @@ class Folding(TorchFunctionMode):
 
         if not isinstance(weight, nn.Parameter):
             return alone()
-        norm = self._pairs.norm(weight)
-        joint = None if norm is None else self._joint.of(weight, bias, norm)
-        if norm is not None and joint is not None:
-            output = F.conv2d(input, *joint, *args, **kwargs)
-            self._joined[id(output)] = _Joined(output, alone, norm)
-            return output
+        norm = None if self._joint is None else self._pairs.norm(weight)
+        if norm is not None and self._joint is not None:
+            joint = self._joint.of(weight, bias, norm)
+            if joint is not None:
+                output = F.conv2d(input, *joint, *args, **kwargs)
+                self._joined[id(output)] = _Joined(output, alone, norm)
+                return output
         output = alone()
         if weight not in self._pairs:
             readers = self._readers.setdefault(weight, _Readers())

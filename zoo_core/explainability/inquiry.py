@@ -122,7 +122,6 @@ class Inquiry:
             NotApplicableError: If no layer, or not this one, gives a map of the picture.
         """
         if target_layer not in self._layers:
-            self._learn_pairs()
             picture = self.inputs[:1]
             self._layers[target_layer] = self._finder.find(
                 self.model,
@@ -338,7 +337,8 @@ class Inquiry:
             stack.enter_context(calling)
             if as_called:
                 return run_heads(self.model, fed, self._task, batch)
-            stack.enter_context(Lean(self._pairs or Pairs(), self._joint))
+            joint = None if self._observed is None else self._joint
+            stack.enter_context(Lean(self._pairs or Pairs(), joint))
             if self._channels_last:
                 try:
                     ordered = fed.contiguous(memory_format=torch.channels_last)
@@ -364,21 +364,11 @@ class Inquiry:
 
     def _answer(self) -> Observed:
         if self._observed is None:
-            self._learn_pairs()
             size = pictures_at_once(self.inputs, graph=self._input_planned)
             parts = [part for _, part in in_chunks(len(self.inputs), size, self._observe)]
             self._observed = joined(parts)
             warn_of_empty(self._observed.target)
         return self._observed
-
-    def _learn_pairs(self) -> None:
-        """Run a new model once on one picture, so that all that is told of it is made alike."""
-        if self._pairs is not None and not self._pairs.learnt:
-            try:
-                with torch.no_grad():
-                    self._run(self.inputs[:1])
-            except (RuntimeError, InputError):
-                self._pairs = None  # it takes no single picture; or what is wrong will be told
 
     def _observe(self, rows: slice) -> Observed:
         classes = None if self.given_classes is None else self.given_classes[rows]

@@ -15,10 +15,10 @@ from zoo_core.folding import Folding
 class Lean(Folding):
     """Within it linear layers and batch norms have no gradients for their weights.
 
-    So what they read is not kept for that, which is much of the memory of a graph. A convolution
-    does the work of the batch norm behind it, once that is known; any other batch norm in eval mode
-    is the one multiplication and addition that it amounts to, with the same result, which on a CPU
-    takes less time, too.
+    So what they read is not kept for that, which is much of the memory of a graph. A batch norm in
+    eval mode is the one multiplication and addition that it amounts to, with the same result, which
+    on a CPU takes less time, too. With joint weights, a convolution does its norm's work, and
+    results differ by rounding, which turns a rectifier's gradient where it was near its kink.
     """
 
     def call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
