@@ -1,17 +1,16 @@
-"""Pictures a second, side by side with torchvision's ImageFolder and transforms.v2.
+"""Reading and preparing pictures, beside torchvision's ImageFolder and transforms.v2.
 
 JPEGs as large as ImageNet's and as a telephone's are read, resized to 224 pixels, augmented and
 normalised by one thread, as one worker of a loader does. torchvision's steps are those of the
-zoo, once on Pillow's pictures and once on tensors; rounds are interleaved.
-
-Run ``python -m benchmarks.data [ROUNDS]``.
+zoo, once on Pillow's pictures and once on tensors.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -23,14 +22,27 @@ from skimage import data
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from benchmarks.comparing import Area, Comparison, interleaved
 from zoo_core.data import ClassificationDataset, Transforms
 
 ROUNDS: Final = 7
 SIZE: Final = (224, 224)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-PICTURES: Final = {"500×375": (500, 375, 48), "4032×3024": (4032, 3024, 4)}
+STEP: Final = 1.01 / 255 / min(STD)
+"""What one of 256 shades makes, to which pictures may be rounded differently."""
+
+PICTURES: Final = ((500, 375, 48), (4032, 3024, 4))
 """Width, height and number of the pictures of each kind."""
+FEW: Final = ((500, 375, 4),)
+DECODING, REDUCED = "decoding alone", "decoding reduced"
+
+TEXT: Final = """JPEGs are read, resized to 224×224 pixels, augmented or not, and normalised, by one
+thread and its own time. torchvision's steps are those of the zoo, once on Pillow's pictures and
+once on tensors; the run checks that a plain picture comes out as torchvision's on Pillow, up to one
+of 256 shades. The limit is Pillow decoding the files in full. Beside it stands Pillow decoding only
+what a picture of the size needs (`Image.draft`), which gives other pixels, and which no data set
+here does."""
 
 
 def write(folder: Path, width: int, height: int, count: int) -> None:
@@ -54,54 +66,53 @@ def theirs(augment: bool, on_tensors: bool) -> v2.Compose:
     return v2.Compose(steps)
 
 
-def programs(folder: Path, augment: bool) -> dict[str, Any]:
-    """Give the data sets to be compared."""
-    root = str(folder)
+def decode(files: list[Path], reduced: bool) -> None:
+    """Decode files in full, or to the least size that is not too small."""
+    for file in files:
+        with Image.open(file) as picture:
+            if reduced:
+                picture.draft("RGB", SIZE)
+            picture.load()
+
+
+def read(dataset: Any) -> None:
+    """Give all samples to nobody."""
+    for index in range(len(dataset)):
+        dataset[index]
+
+
+def programs(folder: Path, augment: bool) -> dict[str, Callable[[], None]]:
+    """Give what is to be compared."""
+    root, files = str(folder), sorted(folder.rglob("*.jpg"))
+    ours = ClassificationDataset(root, transform=Transforms(SIZE, augment))
+    on_pillow = ImageFolder(root, theirs(augment, on_tensors=False))
+    on_tensors = ImageFolder(root, theirs(augment, on_tensors=True))
+    assert len(ours) == len(on_pillow) == len(files)
+    if not augment:
+        torch.testing.assert_close(ours[0]["image"], on_pillow[0][0], rtol=0, atol=STEP)
     return {
-        "zoo": ClassificationDataset(root, transform=Transforms(SIZE, augment)),
-        "torchvision on Pillow": ImageFolder(root, theirs(augment, on_tensors=False)),
-        "torchvision on tensors": ImageFolder(root, theirs(augment, on_tensors=True)),
+        "zoo": partial(read, ours),
+        "torchvision on Pillow": partial(read, on_pillow),
+        "torchvision on tensors": partial(read, on_tensors),
+        REDUCED: partial(decode, files, reduced=True),
+        DECODING: partial(decode, files, reduced=False),
     }
 
 
-def seconds(dataset: Any) -> float:
-    """Give the time that all samples take."""
-    start = time.perf_counter()
-    for index in range(len(dataset)):
-        dataset[index]
-    return time.perf_counter() - start
-
-
-def compare(folder: Path, what: str, augment: bool, rounds: int) -> None:
-    """Print pictures a second, and how many times as many as torchvision's."""
-    datasets = programs(folder, augment)
-    taken: dict[str, list[float]] = {name: [] for name in datasets}
-    for turn in range(-1, rounds):  # the first one warms up
-        for name, dataset in datasets.items():
-            time_taken = seconds(dataset)
-            if turn >= 0:
-                taken[name].append(time_taken)
-    steps = "augmented" if augment else "plain"
-    for name, times in taken.items():
-        ratios = [other / own for own, other in zip(taken["zoo"], times, strict=True)]
-        speed = len(datasets[name]) / statistics.median(times)
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(
-            f"{what:9}  {steps:9}  {name:22}  {speed:6.0f} pictures/s, the zoo "
-            f"{statistics.median(ratios):.2f} ({spread}) times as many"
-        )
-
-
-def main() -> None:
+def measure(quick: bool) -> Area:
     """Compare on all pictures, plain and augmented."""
     torch.set_num_threads(1)
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    with TemporaryDirectory() as folder:
-        for what, form in PICTURES.items():
-            write(Path(folder, what), *form)
+    comparisons = []
+    for width, height, count in FEW if quick else PICTURES:
+        with TemporaryDirectory() as folder:
+            write(Path(folder), width, height, count)
             for augment in (False, True):
-                compare(Path(folder, what), what, augment, rounds)
-
-
-if __name__ == "__main__":
-    main()
+                taken = interleaved(
+                    programs(Path(folder), augment),
+                    1 if quick else ROUNDS,
+                    clock=time.process_time,
+                )
+                work = f"{width}×{height}, {'augmented' if augment else 'plain'}"
+                comparisons.append(Comparison(work, taken, limit=DECODING))
+    versions = {name: version(name) for name in ("torchvision", "pillow")}
+    return Area("data", "Data pipeline", TEXT, comparisons, versions=versions)

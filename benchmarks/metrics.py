@@ -1,18 +1,15 @@
-"""Metrics side by side with torchmetrics': the time of updates and results, which must be equal.
+"""Metrics beside torchmetrics': the time of updates and results, which must be equal.
 
 torchmetrics' are in a ``MetricCollection``, whose groups of metrics share their counts; they are
-found before the clock is read. A round is some updates and one set of results; rounds are
-interleaved.
-
-Run ``python -m benchmarks.metrics [ROUNDS [THREADS]]``.
+found before the clock is read. A round is some updates and one set of results.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
 from typing import Any, Final
 
 import torch
@@ -27,23 +24,38 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
+from benchmarks.comparing import Area, Comparison, interleaved
 from zoo_core.evaluation import ClassificationMetrics, SegmentationMetrics
 
 ROUNDS: Final = 11
 CLASSES, BATCH, SIZE, UPDATES = 21, 8, 512, 3
+SMALL: Final = 64
+"""Side of the pictures of a quick run."""
+IGNORED: Final = 255
 NAMES, SAMPLES, TIMES = 1000, 256, 8
 """Classes, batch and updates of the classification."""
+
+LARGEST: Final = "largest logits and a count"
+COUNT: Final = "one count"
+SOFTMAX: Final = "softmax alone"
+
+TEXT: Final = """Updates and one set of results, by one thread and its own time; the run checks that
+the results are equal. Segmentation is of {batch} pictures of {size}×{size} pixels with {classes}
+classes, classification of {samples} samples with {names:,} classes. torchmetrics' metrics are in a
+`MetricCollection`, whose groups share their counts. The zoo always counts all that it has; in the
+rows of IoU alone, torchmetrics counts a part. The limits are `torch.bincount` over ready pairs of
+classes, where there are logits after the largest of each pixel's, and a softmax of the logits."""
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
 
-def pixels() -> Batches:
+def pixels(size: int) -> Batches:
     """Give logits that are often right, and targets of which some are ignored."""
     generator = torch.Generator().manual_seed(0)
-    targets = torch.randint(0, CLASSES, (BATCH, SIZE, SIZE), generator=generator)
-    logits = torch.randn(BATCH, CLASSES, SIZE, SIZE, generator=generator)
-    logits.scatter_add_(1, targets[:, None], torch.full((BATCH, 1, SIZE, SIZE), 2.0))
-    targets[torch.rand(targets.shape, generator=generator) < 0.05] = 255
+    targets = torch.randint(0, CLASSES, (BATCH, size, size), generator=generator)
+    logits = torch.randn(BATCH, CLASSES, size, size, generator=generator)
+    logits.scatter_add_(1, targets[:, None], torch.full((BATCH, 1, size, size), 2.0))
+    targets[torch.rand(targets.shape, generator=generator) < 0.05] = IGNORED
     return [(logits, targets)] * UPDATES
 
 
@@ -61,7 +73,7 @@ def samples() -> Batches:
 
 def segmentation(names: Sequence[str]) -> MetricCollection:
     """Give torchmetrics' of segmentation, named as the zoo's."""
-    options: dict[str, Any] = {"num_classes": CLASSES, "ignore_index": 255}
+    options: dict[str, Any] = {"num_classes": CLASSES, "ignore_index": IGNORED}
     metrics: dict[str, Any] = {
         "class_iou": MulticlassJaccardIndex(**options, average="none"),
         "mean_iou": MulticlassJaccardIndex(**options, average="macro"),
@@ -86,49 +98,86 @@ def classification() -> MetricCollection:
     return MetricCollection(metrics)
 
 
-def seconds(metrics: Any, batches: Batches) -> tuple[float, Mapping[str, Any]]:
-    """Give the time of a round, and its results."""
+def run(metrics: Any, batches: Batches) -> Mapping[str, Any]:
+    """Do a round, and give its results."""
     metrics.reset()
-    start = time.perf_counter()
     for predictions, targets in batches:
         metrics.update(predictions, targets)
-    results = metrics.compute()
-    return time.perf_counter() - start, results
+    results: Mapping[str, Any] = metrics.compute()
+    return results
 
 
-def compare(what: str, ours: Any, theirs: MetricCollection, batches: Batches, rounds: int) -> None:
-    """Print how many times as long torchmetrics' take."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    for turn in range(-2, rounds):  # the first two warm up
-        found = [seconds(metrics, batches) for metrics in (ours, theirs)]
-        for name, value in found[1][1].items():
-            own = torch.tensor(found[0][1][name], dtype=value.dtype)
-            torch.testing.assert_close(own, value, atol=1e-5, rtol=1e-5)
-        if turn >= 0:
-            for times, (time_taken, _) in zip(taken, found, strict=True):
-                times.append(time_taken)
-    ratios = [other / own for own, other in zip(*taken, strict=True)]
-    mine, peers = (statistics.median(times) / len(batches) * 1e3 for times in taken)
-    print(
-        f"{what:40}  {mine:6.1f} ms a batch, torchmetrics {peers:6.1f}: "
-        f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) times as fast",
-        flush=True,
-    )
+def check(ours: Any, theirs: MetricCollection, batches: Batches) -> None:
+    """Make sure that the results are equal; torchmetrics finds its groups by the way."""
+    own = run(ours, batches)
+    for name, value in run(theirs, batches).items():
+        same = torch.tensor(own[name], dtype=value.dtype)
+        torch.testing.assert_close(same, value, atol=1e-5, rtol=1e-5)
 
 
-def main() -> None:
+def counting(batches: Batches) -> Callable[[], None]:
+    """Give the limit of segmentation: what it takes to read the logits and to count once."""
+    pairs = []
+    for predictions, targets in batches:
+        classes = predictions.argmax(1) if predictions.ndim == 4 else predictions
+        known = targets != IGNORED
+        pairs.append((targets * CLASSES + classes)[known])
+
+    def count() -> None:
+        for (predictions, _), flat in zip(batches, pairs, strict=True):
+            if predictions.ndim == 4:
+                predictions.amax(1)
+            torch.bincount(flat, minlength=CLASSES**2)
+
+    return count
+
+
+def softmax(batches: Batches) -> None:
+    """Do what calibration cannot do without."""
+    for logits, _ in batches:
+        logits.softmax(1)
+
+
+def measure(quick: bool) -> Area:
     """Compare on logits and on class indices, and on one metric alone."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    torch.set_num_threads(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
-    logits = pixels()
+    torch.set_num_threads(1)
+    size = SMALL if quick else SIZE
+    logits = pixels(size)
     indices = [(predictions.argmax(1), targets) for predictions, targets in logits]
-    for what, names in (("all five", ()), ("IoU by class alone", ("class_iou",))):
-        for form, batches in (("logits", logits), ("indices", indices)):
-            ours = SegmentationMetrics(CLASSES)
-            compare(f"segmentation, {form}, {what}", ours, segmentation(names), batches, rounds)
-    ours_too = ClassificationMetrics(NAMES)
-    compare("classification, logits", ours_too, classification(), samples(), rounds)
-
-
-if __name__ == "__main__":
-    main()
+    forms = (("logits", logits, LARGEST), ("indices", indices, COUNT))
+    works: list[tuple[str, Any, MetricCollection, Batches, str, Callable[[], None]]] = [
+        (
+            f"segmentation, {form}, {what}",
+            SegmentationMetrics(CLASSES),
+            segmentation(names),
+            batches,
+            limit,
+            counting(batches),
+        )
+        for what, names in (("all five", ()), ("IoU by class alone", ("class_iou",)))
+        for form, batches, limit in forms
+    ]
+    few = samples()
+    works.append(
+        (
+            "classification, logits",
+            ClassificationMetrics(NAMES),
+            classification(),
+            few,
+            SOFTMAX,
+            partial(softmax, few),
+        )
+    )
+    comparisons = []
+    for work, ours, theirs, batches, limit, alone in works:
+        check(ours, theirs, batches)
+        runs: dict[str, Callable[[], object]] = {
+            "zoo": partial(run, ours, batches),
+            "torchmetrics": partial(run, theirs, batches),
+            limit: alone,
+        }
+        taken = interleaved(runs, 1 if quick else ROUNDS, clock=time.process_time)
+        comparisons.append(Comparison(work, taken, limit=limit))
+    versions = {"torchmetrics": version("torchmetrics")}
+    text = TEXT.format(batch=BATCH, size=size, classes=CLASSES, samples=SAMPLES, names=NAMES)
+    return Area("metrics", "Metrics", text, comparisons, versions=versions)

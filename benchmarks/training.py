@@ -8,8 +8,6 @@ program has the processor. Where their tensors lie in memory makes more of a dif
 trains them: all share one heap that gives nothing back, and there are several processes, in each
 of which they follow each other in another order. The small model shows what a step costs beside its
 arithmetic.
-
-Run ``python -m benchmarks.training [PROCESSES]``.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from tempfile import TemporaryDirectory
 from threading import Semaphore, Thread
 from typing import Any, Final
@@ -41,15 +40,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler, SequentialSampler, Subset, TensorDataset
 
 import zoo_core as zoo
+from benchmarks.comparing import Area, Comparison
 from zoo_core import hookimpl
 from zoo_core.data import Scenes
 from zoo_core.training import Trainer
 
-PROCESSES: Final = 8
+PROCESSES: Final = 6
 TURNS: Final = 40
 """In each process."""
 WARM: Final = 4
 """Turns before those."""
+LOOP: Final = "bare loop"
 HEAP: Final = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**31),
@@ -58,6 +59,13 @@ HEAP: Final = {
 """Settings of the GNU C library; others do not heed them."""
 CLASSES: Final = 10
 CLIP: Final = 1.0
+
+TEXT: Final = f"""A step of training: batch by batch from memory, forward, backward, clipping and
+SGD with momentum, beside a loop of torch's own that does the same. All start from the same weights,
+see the same batches and end with the same weights, which the run checks; the peers' logs, bars and
+checkpoints are off. Each trains by one thread, whose own time counts. A round is a process in which
+all take turns of a few steps, in another order in each; what counts is the median of its {TURNS}
+turns. The small model shows what a step costs beside its arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -226,27 +234,29 @@ def transformers_own(model: nn.Module, optimizer: Optimizer, loader: Any, clock:
 
 
 ENGINES: Final = {
-    "bare loop": bare,
+    LOOP: bare,
     "zoo": ours,
     "Lightning": lightnings,
     "transformers": transformers_own,
 }
 
 
-def scenes(setting: Setting) -> DataLoader[Any]:
+def scenes(setting: Setting, turns: int) -> DataLoader[Any]:
     """Give batches of scenes that are drawn beforehand."""
     drawn = Scenes(setting.batch * 8, size=setting.size)
     samples = [drawn[index] for index in range(len(drawn))]
     images = torch.stack([sample["image"] for sample in samples])
     labels = torch.stack([sample["label"] for sample in samples])
-    count = (WARM + TURNS) * setting.steps * setting.batch
+    count = turns * setting.steps * setting.batch
     numbers = [number % len(drawn) for number in range(count)]
     return DataLoader(Subset(TensorDataset(images, labels), numbers), setting.batch)
 
 
-def seconds_a_step(setting: Setting, order: Sequence[str]) -> dict[str, list[float]]:
-    """Let all train in turns, and give what a step takes each in each turn."""
-    loader, start = scenes(setting), setting.model()
+def seconds_a_step(
+    setting: Setting, order: Sequence[str], warm: int, turns: int
+) -> dict[str, float]:
+    """Let all train in turns, and give what a step takes each, as the median of the turns."""
+    loader, start = scenes(setting, warm + turns), setting.model()
     models = {name: copy.deepcopy(start) for name in order}
     clocks = {name: Clock(setting.steps) for name in order}
     threads = []
@@ -259,50 +269,48 @@ def seconds_a_step(setting: Setting, order: Sequence[str]) -> dict[str, list[flo
     clocks[order[0]].own.release()
     for thread in threads:
         thread.join()
-    wanted = models["bare loop"].state_dict()
-    for model in models.values():
+    wanted = models[LOOP].state_dict()
+    for name, model in models.items():
         torch.testing.assert_close(model.state_dict(), wanted, atol=1e-3, rtol=1e-3)
+        assert len(clocks[name].seconds) == warm + turns, f"{name} trained another number of steps"
     return {
-        name: [seconds / setting.steps for seconds in clock.seconds[WARM:]]
+        name: statistics.median(clock.seconds[warm:]) / setting.steps
         for name, clock in clocks.items()
     }
 
 
-def compare(number: int, processes: int) -> None:
-    """Print what each does a second, beside the bare loop."""
-    setting = SETTINGS[number]
-    taken: dict[str, list[float]] = {name: [] for name in ENGINES}
-    for process in range(processes):
-        order = list(ENGINES)
-        random.Random(process).shuffle(order)
-        command = [sys.executable, "-m", "benchmarks.training", "--one", str(number), *order]
+def tell(process: int, warm: int, turns: int) -> None:
+    """Print what a step takes each in this process, of all settings, as JSON in the last line."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    for package in ("lightning.pytorch", "transformers"):
+        logging.getLogger(package).setLevel(logging.ERROR)
+    order = list(ENGINES)
+    random.Random(process).shuffle(order)
+    print(json.dumps([seconds_a_step(setting, order, warm, turns) for setting in SETTINGS]))
+
+
+def measure(quick: bool) -> Area:
+    """Compare steps of training, each round in a process of its own."""
+    warm, turns = (1, 2) if quick else (WARM, TURNS)
+    rounds: list[list[dict[str, float]]] = []
+    for process in range(1 if quick else PROCESSES):
+        code = f"from benchmarks.training import tell; tell({process}, {warm}, {turns})"
         done = subprocess.run(
-            command, env=os.environ | HEAP, stdout=subprocess.PIPE, text=True, check=True
+            [sys.executable, "-c", code],
+            env=os.environ | HEAP,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
-        for name, times in json.loads(done.stdout.splitlines()[-1]).items():
-            taken[name] += times
-    loop = taken["bare loop"]
-    usual = statistics.median(loop)
-    print(f"{setting.name}, {setting.batch} a step; a step of the loop takes {usual * 1e3:.2f} ms")
-    for name, times in taken.items():
-        ratios = [base / own for base, own in zip(loop, times, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        more = statistics.median(own - base for base, own in zip(loop, times, strict=True))
-        print(
-            f"  {name:12}  {setting.batch / statistics.median(times):6.0f} pictures/s, "
-            f"{middle:.3f} times the loop's (middle half {low:.3f} to {high:.3f}), "
-            f"{more * 1e3:+.2f} ms or {more / usual:+.3f} steps more a step",
-            flush=True,
+        rounds.append(json.loads(done.stdout.splitlines()[-1]))
+    comparisons = [
+        Comparison(
+            f"{setting.name}, {setting.batch} a step",
+            {name: [found[number][name] for found in rounds] for name in ENGINES},
+            limit=LOOP,
         )
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        torch.set_num_threads(1)
-        warnings.simplefilter("ignore")
-        for package in ("lightning.pytorch", "transformers"):
-            logging.getLogger(package).setLevel(logging.ERROR)
-        print(json.dumps(seconds_a_step(SETTINGS[int(sys.argv[2])], sys.argv[3:])))
-    else:
-        for which in range(len(SETTINGS)):
-            compare(which, int(sys.argv[1]) if len(sys.argv) > 1 else PROCESSES)
+        for number, setting in enumerate(SETTINGS)
+    ]
+    versions = {name: version(name) for name in ("lightning", "transformers", "accelerate")}
+    return Area("training", "Training", TEXT, comparisons, versions=versions)
