@@ -96,18 +96,14 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def chart(area: Area, file: Path) -> None:
     """Draw an area's ratios as bars, or its curves, and write them as SVG."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "zoo"  # the same picture for the same figures
-    from matplotlib import pyplot as plt
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     count = len(area.growths) if area.growths and not area.comparisons else 1
     rows = sum(len(one.peers) + 1.2 for one in area.comparisons)
     size = (8, 0.8 + 0.22 * rows) if area.comparisons else (8, 3 * ((count + 1) // 2))
-    figure, axes = plt.subplots(
-        (count + 1) // 2, min(count, 2), figsize=size, squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots((count + 1) // 2, min(count, 2), squeeze=False)
     if area.comparisons:
         _bars(axes[0][0], area.comparisons)
     else:
@@ -115,8 +111,8 @@ def chart(area: Area, file: Path) -> None:
             _curves(axis, growth)
         for axis in axes.flat[count:]:
             axis.axis("off")
-    figure.savefig(file, metadata={"Date": None})
-    plt.close(figure)
+    with rc_context({"svg.hashsalt": "zoo"}):  # the same picture for the same figures
+        figure.savefig(file, metadata={"Date": None})
 
 
 def _bars(axis: Any, comparisons: Sequence[Comparison]) -> None:
