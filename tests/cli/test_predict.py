@@ -121,7 +121,7 @@ def test_folders_globs_and_files_mix(
 
 
 def test_every_form_of_a_picture_is_answered(invoke_json: Invoke, forms: dict[str, Path]) -> None:
-    answers = invoke_json("predict", "resnet18", *SMALL, *forms.values())
+    answers = invoke_json("predict", "resnet18", *SMALL, "--exact", *forms.values())
     told = dict(zip(paths(answers), (item["classification"] for item in answers), strict=True))
     assert set(told) == set(forms)
     for same in ("rotated.png", "rgba.png", "lossless.webp", "plain.TIF", "plain.bmp"):
@@ -131,8 +131,26 @@ def test_every_form_of_a_picture_is_answered(invoke_json: Invoke, forms: dict[st
 
 def test_a_model_of_one_channel_sees_grey(invoke_json: Invoke, forms: dict[str, Path]) -> None:
     both = (forms["grey.png"], forms["sixteen.png"])
-    grey, sixteen = invoke_json("predict", "resnet18", *SMALL, "--in-channels", 1, *both)
+    small = ("resnet18", *SMALL, "--in-channels", 1, "--exact")
+    grey, sixteen = invoke_json("predict", *small, *both)
     assert grey["classification"] == sixteen["classification"]
+
+
+def test_less_work_gives_the_same_answers(invoke_json: Invoke, forms: dict[str, Path]) -> None:
+    """Pictures of several sizes in batches, for both heads."""
+    recipe = ("resnet18+unet", "--image-size", 64, "--classes", 5, "--seg-classes", 4)
+    run = ("predict", *recipe, "--seed", 0, *forms.values())
+    exact, fast = invoke_json(*run, "--exact"), invoke_json(*run)
+    assert paths(exact) == paths(fast) == [path.name for path in forms.values()]
+    for one, other in zip(exact, fast, strict=True):
+        for ranked, again in (
+            (one["classification"], other["classification"]),
+            (one["segmentation"]["classes"], other["segmentation"]["classes"]),
+        ):
+            scores, same = (
+                {each["index"]: each["score"] for each in all_} for all_ in (ranked, again)
+            )
+            assert scores == pytest.approx(same, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from zoo_core.errors import InputError
 from zoo_core.explainability import Explainer, IntegratedGradients, SmoothGrad, VanillaSaliency
 from zoo_core.explainability import precision as precisions
 from zoo_core.explainability.lean import Lean
-from zoo_core.explainability.precision import agreement, has_units
+from zoo_core.explainability.precision import agreement
 from zoo_core.folding import JointWeights, Pairs
+from zoo_core.hardware import has_units
 
 LOWERABLE = {"num_samples": 4, "noise_level": 0.05}
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,8 +19,26 @@ from zoo_core.cli.tables import echo_json
 from zoo_core.errors import InputError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from zoo_core.models import MultitaskModel
-    from zoo_core.prediction import Prediction, Ranked
+    from zoo_core.prediction import Prediction, Predictor, Prepared, Ranked
+
+    Answer = tuple[Image, Prediction] | InputError
+
+BATCH: Final = 16
+READERS: Final = 4
+"""Threads that read pictures while the model runs."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picture as it was read, and as the model takes it; or what is wrong with it."""
+
+    path: Path
+    picture: Any = None
+    prepared: Prepared | None = None
+    problem: InputError | None = None
 
 
 @click.command()
@@ -40,6 +62,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where pictures with painted masks go.",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Run the model just as it is: in its own precision, with no layers fused.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def predict(
@@ -49,6 +76,7 @@ def predict(
     images: tuple[str, ...],
     top: int,
     output: Path,
+    exact: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -72,18 +100,21 @@ def predict(
     found = list(_found(images, output))
     taken = {path.resolve() for path, _ in found}
     quiet = not as_json or not sys.stderr.isatty()
-    with click.progressbar(found, label="pictures", file=sys.stderr, hidden=quiet) as pictures:
-        for path, problem in pictures:
-            if problem is None:
-                try:
-                    results.append(_predict(ready, path, top, output, taken))
-                except InputError as error:
-                    problem = str(error)
-            if problem is not None:
+    with click.progressbar(
+        length=len(found), label="pictures", file=sys.stderr, hidden=quiet
+    ) as bar:
+        for path, answer in _answers(ready, found, top, exact):
+            bar.update(1)
+            try:
+                if isinstance(answer, InputError):
+                    raise answer
+                results.append(_shown(path, *answer, output, taken))
+            except InputError as error:
                 failed = True
-                click.echo(f"zoo: skipped {problem}", err=True)
-            elif not as_json:
-                _echo(results[-1])
+                click.echo(f"zoo: skipped {error}", err=True)
+            else:
+                if not as_json:
+                    _echo(results[-1])
     if as_json:
         echo_json(results)
     if failed:
@@ -130,17 +161,75 @@ def _found(images: Iterable[str], output: Path) -> Iterator[tuple[Path, str | No
             yield path, f"{path}: there are no pictures"
 
 
-def _predict(
-    model: MultitaskModel, path: Path, top: int, output: Path, taken: set[Path]
-) -> dict[str, Any]:
-    from zoo_core.pictures import paint, read_picture
-    from zoo_core.prediction import predict as run
+def _answers(
+    model: MultitaskModel, found: list[tuple[Path, str | None]], top: int, exact: bool
+) -> Iterator[tuple[Path, Answer]]:
+    """Give each picture with what the model says of it, or with what is wrong, in order.
 
-    picture = read_picture(path, _channels(model))
+    The first picture goes alone, so that its answer comes soon, and the others in batches, while
+    the next ones are being read.
+    """
+    from zoo_core.pictures import read_picture
+    from zoo_core.prediction import Predictor
+
+    predictor = Predictor(model, top, exact)
+    channels = _channels(model)
+
+    def read(path: Path, problem: str | None) -> _Read:
+        try:
+            if problem is not None:
+                raise InputError(problem)
+            picture = read_picture(path, channels)
+            with _naming(path):
+                return _Read(path, picture, predictor.prepare(picture))
+        except InputError as error:
+            return _Read(path, problem=error)
+
+    size = 1 if exact else BATCH
+    batches = [found[:1], *(found[i : i + size] for i in range(1, len(found), size))]
+    with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as readers:
+        ahead = [readers.submit(read, *each) for each in batches[0]]
+        for following in [*batches[1:], []]:
+            pictures = [each.result() for each in ahead]
+            ahead = [readers.submit(read, *each) for each in following]
+            answers = _predicted(predictor, pictures)
+            yield from ((each.path, answers[each.path]) for each in pictures)
+
+
+def _predicted(predictor: Predictor, pictures: list[_Read]) -> dict[Path, Answer]:
+    """Predict those that could be read; where the model refuses a batch, one by one."""
+    answers: dict[Path, Answer] = {each.path: each.problem for each in pictures if each.problem}
+    read = [(each, each.prepared) for each in pictures if each.prepared is not None]
     try:
-        prediction: Prediction = run(model, picture, top)
+        predictions = predictor.predict([prepared for _, prepared in read])
+        answers |= {
+            each.path: (each.picture, prediction)
+            for (each, _), prediction in zip(read, predictions, strict=True)
+        }
+    except InputError:
+        for each, prepared in read:
+            try:
+                with _naming(each.path):
+                    answers[each.path] = each.picture, predictor.predict([prepared])[0]
+            except InputError as error:
+                answers[each.path] = error
+    return answers
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put a picture's path before what is wrong with it."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _shown(
+    path: Path, picture: Image, prediction: Prediction, output: Path, taken: set[Path]
+) -> dict[str, Any]:
+    from zoo_core.pictures import paint
+
     shown: dict[str, Any] = {
         "path": str(path),
         "classification": _ranked(prediction.classification),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo_core.errors import InputError
+from zoo_core.hardware import has_units
 
 Precision = Literal["full", "bfloat16", "auto"]
 
@@ -25,16 +26,6 @@ def check_precision(precision: object) -> None:
     if precision not in get_args(Precision):
         choices = ", ".join(map(repr, get_args(Precision)))
         raise InputError(f"precision must be one of {choices}, not {precision!r}")
-
-
-def has_units(device: torch.device) -> bool:
-    """Tell whether a device multiplies bfloat16 numbers faster than those of float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 class Sampling:
