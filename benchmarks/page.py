@@ -16,7 +16,7 @@ from benchmarks.comparing import ZOO, Area, Comparison, Growth
 
 FIGURES: Final = "figures.json"
 PAGE: Final = "README.md"
-COLOURS: Final = ("#4878a8", "#e49444", "#6a9f58", "#a87c9f", "#967662", "#d1615d", "#85b6b2")
+COLOURS: Final = ("#4878a8", "#e49444", "#6a9f58", "#a87c9f", "#967662", "#85b6b2", "#d37295")
 
 
 def machine() -> dict[str, str]:
@@ -127,6 +127,9 @@ def _bars(axis: Any, comparisons: Sequence[Comparison]) -> None:
             errors = [[middle - min(ratios)], [max(ratios) - middle]]
             axis.barh(place, middle, 0.9, xerr=errors, color=colours[name], ecolor="#888888")
             place += 1
+        if one.limit:
+            middle = statistics.median(one.ratios(one.limit))
+            axis.vlines(middle, start - 0.5, max(place, start + 1) - 0.5, "#d1615d", linewidth=2)
         ticks.append(((start + max(place - 1, start)) / 2, f"{one.work} ({one.quantity})"))
         place += 1.2 if one.peers else 1
     axis.set_yticks([at for at, _ in ticks], [what for _, what in ticks], fontsize=7)
@@ -135,8 +138,13 @@ def _bars(axis: Any, comparisons: Sequence[Comparison]) -> None:
     axis.set_xlabel("times of the zoo's; right of the line the zoo takes less", fontsize=8)
     if max((statistics.median(o.ratios(n)) for o in comparisons for n in o.peers), default=1) > 8:
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
     handles = [axis.barh(0, 0, color=colour) for colour in colours.values()]
-    axis.legend(handles, list(colours), fontsize=7)
+    names = list(colours)
+    if any(one.limit for one in comparisons):
+        handles.append(axis.vlines([], 0, 1, "#d1615d", linewidth=2))
+        names.append("limit")
+    axis.figure.legend(handles, names, fontsize=7, loc="outside lower center", ncols=4)
 
 
 def _curves(axis: Any, growth: Growth) -> None:
