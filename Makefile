@@ -16,5 +16,5 @@ lint:
 format:
 	ruff check --fix . && ruff format .
 
-bench:  ## side by side with peers; prints tables
-	python -m benchmarks.startup
+bench:  ## side by side with peers; writes docs/benchmarks
+	python -m benchmarks
