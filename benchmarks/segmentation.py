@@ -35,10 +35,10 @@ ROUNDS: Final = 11
 ENCODER: Final = "the encoder alone"
 
 TEXT: Final = f"""A U-Net on a ResNet-50 with {CLASSES} classes, one picture, by one thread and its
-own time. What it learns: both are trained on the same scenes ({SIDE}×{SIDE} pixels) from the same initial
-ResNet-18, in the same order, for {{steps}} steps of {BATCH}, and these are the mean intersections
-over union on {{scenes}} other scenes. Nothing is pretrained and the steps are few: what is compared
-is how fast a decoder learns, not how well in the end."""
+own time. What it learns: both are trained on the same scenes ({SIDE}×{SIDE} pixels) from the same
+initial ResNet-18, in the same order, for {{steps}} steps of {BATCH}, and these are the mean
+intersections over union on {{scenes}} other scenes. Nothing is pretrained and the steps are few:
+what is compared is how fast a decoder learns, not how well in the end."""
 
 
 def ours(encoder: str) -> nn.Module:
