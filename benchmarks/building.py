@@ -56,8 +56,9 @@ def drawn_once(make: Callable[[], MultitaskModel]) -> MultitaskModel:
         model = make()
     model.to_empty(device="cpu")
     for part in model.modules():
-        if hasattr(part, "reset_parameters") and not _has_own(part, model):
-            part.reset_parameters()
+        reset: Callable[[], None] | None = getattr(part, "reset_parameters", None)
+        if reset is not None and not _has_own(part, model):
+            reset()
     backbone = model.backbone
     if isinstance(backbone, CNNBackbone):
         for part in backbone.modules():
