@@ -165,7 +165,8 @@ def measure(quick: bool) -> Area:
         "Decoders",
         "A forward of one picture of 224×224 pixels with 21 classes, on one thread and by its own "
         "clock, and its floating-point operations as torch counts them. Both have the same encoder "
-        "and their own defaults otherwise; the deepest map has stride 32, but for DeepLab v3 8, for v3+ and PAN 16. "
+        "and their own defaults otherwise; the deepest map has stride 32, but for DeepLab v3 8, "
+        "for v3+ and PAN 16. "
         "The decoders called `smp/…` are smp's own on the zoo's backbones: the run checks that "
         "they give smp's logits. The others are the zoo's, after the same papers.",
         comparisons=found,
