@@ -150,7 +150,8 @@ def _bars(axis: Any, comparisons: Sequence[Comparison]) -> None:
 def _curves(axis: Any, growth: Growth) -> None:
     for name, colour in zip(growth.taken, ("#222222", *COLOURS), strict=False):
         axis.plot(growth.points, growth.curve(name), marker="o", color=colour, label=name)
-    axis.set_xscale("log", base=2)
+    if min(growth.points) > 0:
+        axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=2)
     axis.set_xticks(growth.points, list(map(str, growth.points)))
     axis.set_xlabel(growth.along, fontsize=8)
