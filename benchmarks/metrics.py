@@ -27,7 +27,7 @@ from torchmetrics.classification import (
 from benchmarks.comparing import Area, Comparison, interleaved
 from zoo_core.evaluation import ClassificationMetrics, SegmentationMetrics
 
-ROUNDS: Final = 11
+ROUNDS: Final = 7
 CLASSES, BATCH, SIZE, UPDATES = 21, 8, 512, 3
 SMALL: Final = 64
 """Side of the pictures of a quick run."""

@@ -45,7 +45,7 @@ from zoo_core import hookimpl
 from zoo_core.data import Scenes
 from zoo_core.training import Trainer
 
-PROCESSES: Final = 6
+PROCESSES: Final = 5
 TURNS: Final = 40
 """In each process."""
 WARM: Final = 4
