@@ -65,7 +65,7 @@ class _Read:
 @click.option(
     "--exact",
     is_flag=True,
-    help="Run the model just as it is: in its own precision, with no layers fused.",
+    help="Run each picture alone and the model as it is: its precision, no fused layers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -87,11 +87,15 @@ def predict(
     IMAGE is a picture, a folder of pictures or a quoted glob. Pictures that cannot be read are
     named and skipped, and the exit code is then 1.
 
+    Pictures are run in batches and with fused layers, which moves scores by rounding, and in
+    bfloat16 where the processor has units for it and the first answers stay the same.
+
     \b
     Examples:
       zoo predict resnet50 --pretrained cat.jpg
       zoo predict timm/efficientnet_lite0 --weights lite0.safetensors photos/
       zoo predict my-model 'photos/*.png' --output masks --json
+      zoo predict my-model photos/ --exact --json
     """
     ready = ready_model(model, options)
     _check_takes_pictures(ready, model)
