@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 
 import zoo_core as zoo
 from zoo_core.errors import InputError
@@ -194,6 +197,30 @@ def test_units_are_those_that_the_processor_tells_of() -> None:
 def test_another_precision_is_refused(resnet: nn.Module, pictures: Tensor) -> None:
     with pytest.raises(
         InputError,
-        match="precision must be one of 'full', 'bfloat16', 'auto', not 'float16'",
+        match="precision must be one of 'full', 'bfloat16', 'auto', 'exact', not 'float16'",
     ):
         SmoothGrad(resnet).explain(pictures, precision="float16")
+
+
+def test_exact_runs_the_model_just_as_it_is(resnet: nn.Module, pictures: Tensor) -> None:
+    """A mode of the caller's sees every batch norm; otherwise none in the runs of copies."""
+
+    class Seeing(TorchFunctionMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = 0
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            self.norms += func is F.batch_norm
+            return func(*args, **(kwargs or {}))
+
+    explainer = SmoothGrad(resnet, **LOWERABLE)
+    found, seen = {}, {}
+    for precision in ("full", "exact"):
+        with Seeing() as seeing:
+            found[precision] = explainer.explain(pictures, target_class=0, precision=precision)
+        seen[precision] = seeing.norms
+    assert seen == {"full": 0, "exact": 40}
+    torch.testing.assert_close(found["exact"], found["full"], rtol=1e-3, atol=1e-5)

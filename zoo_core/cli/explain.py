@@ -90,11 +90,11 @@ class _MethodType(click.ParamType[Any]):
 @click.option("--score", is_flag=True, help="Measure how far each map can be trusted.")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "full", "bfloat16"]),
+    type=click.Choice(["auto", "full", "bfloat16", "exact"]),
     default="auto",
     show_default=True,
     help="Of methods that run many copies: auto is bfloat16 where the device has units for it and "
-    "first copies agree.",
+    "first copies agree; exact runs the model just as it is.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context

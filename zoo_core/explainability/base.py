@@ -105,7 +105,9 @@ class ModelExplainer(BaseExplainer):
                 a pixel ``(row, column)``; ``precision``, in which changed copies of the pictures
                 are run: ``"full"``, that of model and caller (the default), ``"bfloat16"``, or
                 ``"auto"``, which is bfloat16 where the device has units for it and the first
-                copies' ranks agree to 0.99 with full precision; and those of the method.
+                copies' ranks agree to 0.99 with full precision; ``"exact"`` is full, and no run
+                saves work, so that layers see just what the caller's would; and those of the
+                method.
 
         Raises:
             InputError: If there is no model, or an argument cannot be.

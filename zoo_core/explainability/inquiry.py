@@ -97,6 +97,7 @@ class Inquiry:
         kind = inputs.device.type
         self._autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
         lowerable = self._dtype == torch.float32 and not self._autocast[0]
+        self._exact = precision == "exact"
         self.sampling = Sampling(precision, lowerable, inputs.device)
         self._channels_last = kind == "cpu" and _has_convolutions(model)
         self._pairs, self._joint = pairs_of(model), JointWeights()
@@ -332,6 +333,7 @@ class Inquiry:
             low: Whether it is run in bfloat16.
             as_called: Whether it is run just as the caller would, and not with less work.
         """
+        as_called = as_called or self._exact
         fed, calling = self._as_called(pictures, low)
         with ExitStack() as stack:
             stack.enter_context(calling)

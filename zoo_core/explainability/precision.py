@@ -11,7 +11,7 @@ from torch import Tensor
 from zoo_core.errors import InputError
 from zoo_core.hardware import has_units
 
-Precision = Literal["full", "bfloat16", "auto"]
+Precision = Literal["full", "bfloat16", "auto", "exact"]
 
 LEAST: Final = 0.99
 """The rank correlation with full precision that ``auto`` asks of lower precision."""
@@ -32,8 +32,8 @@ class Sampling:
     """Which precision the runs of changed pictures have; ``auto`` is settled by the first of them.
 
     Args:
-        precision: ``"full"`` is that of the model and of the caller; ``"auto"`` is bfloat16 where
-            the device has units for it and the first runs, done in both, agree.
+        precision: ``"full"`` and ``"exact"`` are that of the model and of the caller; ``"auto"`` is
+            bfloat16 where the device has units for it and the first runs, done in both, agree.
         possible: Whether there is anything to lower: a model in float32 without autocast.
         device: Where the model runs.
 
