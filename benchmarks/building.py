@@ -132,7 +132,7 @@ def measure(quick: bool) -> Area:
     found = []
     for work, contenders in works(quick).items():
         check(contenders[ZOO](), contenders[LIMIT]())
-        taken = interleaved(contenders, 2 if quick else 15, clock=time.process_time)
+        taken = interleaved(contenders, 2 if quick else 9, clock=time.process_time)
         remark = "smp's U-Net has a larger decoder, no attention and no classifier."
         found.append(Comparison(work, taken, limit=LIMIT, remark=remark * work.endswith("unet")))
     return Area(

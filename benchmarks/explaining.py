@@ -207,11 +207,10 @@ def several(setting: Setting) -> Runs:
 
 def attributions(setting: Setting, steps: int, patch: int) -> dict[str, Runs]:
     """Give the runs of attributions to pixels, by work, each with its limit last."""
-    batch, side = len(setting.pictures), setting.pictures.shape[-1]
-    patches = (side // patch) ** 2
+    patches = (setting.pictures.shape[-1] // patch) ** 2
     path = {"num_steps": steps, "baseline": "zero", "complete": False}
     window = {"sliding_window_shapes": (3, patch, patch), "strides": (3, patch, patch)}
-    noise = {"nt_samples": steps, "nt_samples_batch_size": 1, "abs": False}
+    noise = {"nt_samples": steps, "abs": False}
     gradients = {f"{steps} gradients": partial(setting.gradients, steps)}
     found: dict[str, dict[str, Callable[[], Any]]] = {
         name: {
@@ -227,9 +226,7 @@ def attributions(setting: Setting, steps: int, patch: int) -> dict[str, Runs]:
     }
     found[f"integrated_gradients, {steps} steps"] = {
         **_sampled(setting, "integrated_gradients", path),
-        CAPTUM: setting.attribution(
-            "IntegratedGradients", n_steps=steps, internal_batch_size=batch
-        ),
+        CAPTUM: setting.attribution("IntegratedGradients", n_steps=steps),
         **gradients,
     }
     found[f"smoothgrad, {steps} copies"] = {
@@ -338,7 +335,7 @@ def measure(quick: bool) -> Area:
     quiet()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rounds, steps, size, patch, side = (1, 2, 64, 32, 64) if quick else (3, 10, 224, 56, 96)
+    rounds, steps, size, patch, side = (1, 2, 64, 32, 64) if quick else (3, 6, 224, 112, 96)
     setting = Setting(little() if quick else resnet50(), 2, size)
     title = f"{'two layers' if quick else 'ResNet-50'}, 2 of {size} px"
     few = tuple(name for name in CAMS if name not in MANY)
@@ -359,7 +356,7 @@ def measure(quick: bool) -> Area:
     if quick:
         found.append(peaks(sampling[0], 1, 3, rounds))
     else:
-        found += [peaks(work, 2, 50, rounds) for work in sampling]
+        found += [peaks(work, 1, 50, rounds - 1) for work in sampling]
     lowered = (
         "" if has_units(setting.pictures.device) else ' `precision="auto"` is full precision here.'
     )
@@ -368,7 +365,7 @@ def measure(quick: bool) -> Area:
         "Explaining",
         "On one thread and by its own clock. The limit is what a method cannot do without: a "
         "forward pass without gradients, or a gradient at the pictures, once for each sample. The "
-        "peers are given the target layer; the zoo finds it. The run checks that maps are equal to "
+        "peers are given the target layer; the zoo finds it. captum has its defaults. The run checks that maps are equal to "
         "a five-hundredth, but for SmoothGrad, which is random, Eigen-CAM, whose sign "
         "pytorch-grad-cam leaves to chance, Score-CAM, which enlarges maps with corners aligned "
         "there and scales them too early in torch-cam, and torch-cam's Grad-CAM++, which leaves "
