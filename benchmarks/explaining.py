@@ -365,8 +365,8 @@ def measure(quick: bool) -> Area:
         "Explaining",
         "On one thread and by its own clock. The limit is what a method cannot do without: a "
         "forward pass without gradients, or a gradient at the pictures, once for each sample. The "
-        "peers are given the target layer; the zoo finds it. captum has its defaults. The run checks that maps are equal to "
-        "a five-hundredth, but for SmoothGrad, which is random, Eigen-CAM, whose sign "
+        "peers are given the target layer; the zoo finds it. captum has its defaults. The run "
+        "checks that maps are equal to a five-hundredth, but for SmoothGrad, which is random, Eigen-CAM, whose sign "
         "pytorch-grad-cam leaves to chance, Score-CAM, which enlarges maps with corners aligned "
         "there and scales them too early in torch-cam, and torch-cam's Grad-CAM++, which leaves "
         "the denominator out. "
