@@ -366,10 +366,10 @@ def measure(quick: bool) -> Area:
         "On one thread and by its own clock. The limit is what a method cannot do without: a "
         "forward pass without gradients, or a gradient at the pictures, once for each sample. The "
         "peers are given the target layer; the zoo finds it. captum has its defaults. The run "
-        "checks that maps are equal to a five-hundredth, but for SmoothGrad, which is random, Eigen-CAM, whose sign "
-        "pytorch-grad-cam leaves to chance, Score-CAM, which enlarges maps with corners aligned "
-        "there and scales them too early in torch-cam, and torch-cam's Grad-CAM++, which leaves "
-        "the denominator out. "
+        "checks that maps are equal to a five-hundredth, but for SmoothGrad, which is random, "
+        "Eigen-CAM, whose sign pytorch-grad-cam leaves to chance, Score-CAM, which aligns corners "
+        "there and in torch-cam scales maps before it enlarges them, and torch-cam's Grad-CAM++, "
+        "which leaves the denominator out. "
         f"Peak memory is that of fresh processes, beside what the model takes.{lowered}",
         comparisons=found,
         versions={name: version(name) for name in ("captum", "grad-cam", "torchcam")},
