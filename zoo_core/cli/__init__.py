@@ -8,27 +8,35 @@ import os
 import sys
 import warnings
 from functools import cached_property
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import click
 
 from zoo_core import __version__
-from zoo_core.cli.build import build
-from zoo_core.cli.catalogue import info, list_command, plugins
-from zoo_core.cli.check import check
-from zoo_core.cli.completion import completion
-from zoo_core.cli.data import data
-from zoo_core.cli.doctor import doctor
-from zoo_core.cli.evaluate import evaluate
-from zoo_core.cli.explain import explain
-from zoo_core.cli.export import export
-from zoo_core.cli.install import install, uninstall
-from zoo_core.cli.new import new
-from zoo_core.cli.predict import predict
-from zoo_core.cli.push import push
-from zoo_core.cli.train import train
-from zoo_core.cli.weights import weights
 from zoo_core.errors import PluginError, PluginWarning, ZooError, ZooWarning
+
+COMMANDS: Final = {
+    "list": "catalogue:list_command",
+    "info": "catalogue:info",
+    "plugins": "catalogue:plugins",
+    "weights": "weights:weights",
+    "build": "build:build",
+    "data": "data:data",
+    "train": "train:train",
+    "evaluate": "evaluate:evaluate",
+    "predict": "predict:predict",
+    "explain": "explain:explain",
+    "export": "export:export",
+    "push": "push:push",
+    "check": "check:check",
+    "new": "new:new",
+    "install": "install:install",
+    "uninstall": "install:uninstall",
+    "doctor": "doctor:doctor",
+    "completion": "completion:completion",
+}
+"""Module and function of each command, imported when it is asked for."""
 
 
 class _Failure(click.ClickException):
@@ -72,13 +80,15 @@ class ZooGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Give the commands' names, plugins' commands last."""
-        own = list(self.commands)
-        return own + sorted(set(self._from_plugins) - set(own))
+        return [*COMMANDS, *sorted(self._from_plugins.keys() - COMMANDS.keys())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Give a command; plugins are loaded only if it is not one of ours."""
-        own = super().get_command(ctx, cmd_name)
-        return own or self._from_plugins.get(cmd_name)
+        if cmd_name not in COMMANDS:
+            return self._from_plugins.get(cmd_name)
+        module, function = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(import_module(f"zoo_core.cli.{module}"), function)
+        return command
 
     @cached_property
     def _from_plugins(self) -> dict[str, click.Command]:
@@ -88,7 +98,7 @@ class ZooGroup(click.Group):
 
         group = click.Group()
         added: dict[str, click.Command] = {}
-        givers = dict.fromkeys(self.commands, "zoo-core")
+        givers = dict.fromkeys(COMMANDS, "zoo-core")
         for distribution, call in registry.loader.call("zoo_register_commands", cli=group):
             group.commands = {}
             try:
@@ -119,29 +129,6 @@ def cli(ctx: click.Context, debug: bool) -> None:
     _set_warnings(debug)
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-
-
-for _command in (
-    list_command,
-    info,
-    plugins,
-    weights,
-    build,
-    data,
-    train,
-    evaluate,
-    predict,
-    explain,
-    export,
-    push,
-    check,
-    new,
-    install,
-    uninstall,
-    doctor,
-    completion,
-):
-    cli.add_command(_command)
 
 
 def _set_warnings(debug: bool) -> None:
