@@ -29,6 +29,7 @@ from torchvision.models import resnet18, resnet50
 
 from benchmarks.comparing import ZOO, Area, Comparison, in_turn, interleaved
 from zoo_core.explainability import Explainer, IntegratedGradients, SmoothGrad
+from zoo_core.explainability.precision import Precision
 from zoo_core.hardware import has_units
 
 CAPTUM: Final = "captum"
@@ -103,11 +104,15 @@ class Setting:
             score = self.model(inputs)[rows, self.target].sum()
             torch.autograd.grad(score, inputs)
 
-    def ours(self, **methods: Mapping[str, Any]) -> Callable[[], Any]:
+    def ours(
+        self, precision: Precision = "full", /, **methods: Mapping[str, Any]
+    ) -> Callable[[], Any]:
         """Give the zoo's run of some methods with their options; it gives the last one's map."""
         explainer = Explainer(self.model, methods)
         last = list(methods)[-1]
-        return lambda: explainer.explain(self.pictures, target_class=self.target)[last]
+        return lambda: explainer.explain(
+            self.pictures, target_class=self.target, precision=precision
+        )[last]
 
     def copied(self) -> tuple[nn.Module, nn.Module]:
         """Give a copy of the model, and its target layer."""
@@ -246,7 +251,7 @@ def _sampled(setting: Setting, name: str, options: Mapping[str, Any]) -> Runs:
     """Give the zoo's runs, in lower precision too where the device has units for it."""
     runs = {ZOO: setting.ours(**{name: options})}
     if has_units(setting.pictures.device):
-        runs[LOWERED] = setting.ours(**{name: {**options, "precision": "auto"}})
+        runs[LOWERED] = setting.ours("auto", **{name: options})
     return runs
 
 
