@@ -341,16 +341,16 @@ def attend(seen: Seen) -> Tensor:
     assert seen.query is not None
     assert seen.key is not None
     query, key = precise(seen.query), repeated(precise(seen.key), seen.query)
-    scores = query @ key.mT * seen.scale
+    scores = query * seen.scale @ key.mT
     if seen.causal:
         allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
         scores = scores.masked_fill(~allowed, -torch.inf)
-    if seen.mask is not None:
-        mask = seen.mask
-        if mask.dtype == torch.bool:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        else:
-            scores = scores + mask.to(scores.dtype)
+    if seen.mask is None:
+        return scores.softmax(-1)
+    if seen.mask.dtype == torch.bool:
+        scores = scores.masked_fill(~seen.mask, -torch.inf)
+    else:
+        scores = scores + seen.mask.to(scores.dtype)
     return scores.softmax(-1).nan_to_num(0.0)  # of a query that may look at nothing
 
 
