@@ -1,9 +1,6 @@
-"""The U-Net decoder beside segmentation_models_pytorch's: cost, and what it learns.
+"""The U-Net decoder beside segmentation_models_pytorch's, on a ResNet-50: what a forward costs.
 
-Cost: the time and the floating-point operations of a forward on a ResNet-50, beside the encoder
-alone. What it learns: both are trained on the same scenes from the same initial ResNet-18, in the
-same order, with the same steps, and compared by the mean intersection over union on other scenes.
-A ResNet-50 would need many more steps to learn anything.
+What both learn in the same steps is told by ``python -m benchmarks.learning``.
 """
 
 from __future__ import annotations
@@ -16,29 +13,19 @@ from typing import Any, Final
 
 import segmentation_models_pytorch as smp
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo_core as zoo
 from benchmarks.comparing import Area, Comparison, interleaved
-from zoo_core.data import Scenes
 
 CLASSES: Final = 11
-SEEDS: Final = (0, 1)
-STEPS: Final = 500
-"""More would show more, and take longer than all other areas together."""
-BATCH: Final = 8
-SIDE: Final = 64
 ROUNDS: Final = 11
 ENCODER: Final = "the encoder alone"
 
 TEXT: Final = f"""A U-Net on a ResNet-50 with {CLASSES} classes, one picture, by one thread and its
-own time. What it learns: both are trained on the same scenes ({SIDE}×{SIDE} pixels) from the same
-initial ResNet-18, in the same order, for {{steps}} steps of {BATCH}, and these are the mean
-intersections over union on {{scenes}} other scenes. Nothing is pretrained and the steps are few:
-what is compared is how fast a decoder learns, not how well in the end."""
+own time. What both learn in the same steps is measured by `python -m benchmarks.learning`; see
+[docs/speed.md](../speed.md)."""
 
 
 def ours(encoder: str) -> nn.Module:
@@ -87,66 +74,16 @@ def cost(quick: bool) -> list[Comparison]:
     ]
 
 
-def mean_iou(model: nn.Module, scenes: DataLoader[dict[str, Tensor]]) -> float:
-    """Give the mean over the classes of intersection over union."""
-    counts = torch.zeros(CLASSES, CLASSES)
-    model.eval()
-    with torch.no_grad():
-        for batch in scenes:
-            found = model(batch["image"]).argmax(1)
-            pairs = (batch["mask"] * CLASSES + found).flatten()
-            counts += torch.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
-    both = counts.diag()
-    return float((both / (counts.sum(0) + counts.sum(1) - both)).mean())
-
-
-def trained(
-    make: Callable[[str], nn.Module], encoder: str, seed: int, steps: int, scenes: int
-) -> float:
-    """Train on scenes, and give the mean IoU on others."""
-    torch.manual_seed(seed)
-    model = make(encoder)
-    # The same initial encoder for both: its tensors stand in the same order.
-    start = zoo.build(encoder, seed=seed).get_submodule("backbone")
-    target: Any = model.get_submodule("backbone" if make is ours else "encoder")
-    target.load_state_dict(dict(zip(target.state_dict(), start.state_dict().values(), strict=True)))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    loader = DataLoader(Scenes(steps * BATCH, SIDE, seed), BATCH)
-    model.train()
-    for batch in loader:
-        loss = F.cross_entropy(model(batch["image"]), batch["mask"])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-    return mean_iou(model, DataLoader(Scenes(scenes, SIDE, seed, "val"), 32))
-
-
-def learning(seeds: tuple[int, ...], steps: int, scenes: int) -> str:
-    """Give a table of what both learn in the same number of steps."""
-    lines = ["| seed | zoo | smp |", "| ---: | ---: | ---: |"]
-    for seed in seeds:
-        scores = [trained(PEERS[name], "resnet18", seed, steps, scenes) for name in ("zoo", "smp")]
-        lines.append(f"| {seed} | {' | '.join(f'{score:.3f}' for score in scores)} |")
-    return "\n".join(lines)
-
-
 PEERS: Final[Mapping[str, Callable[[str], nn.Module]]] = {"zoo": ours, "smp": theirs}
 
 
 def measure(quick: bool) -> Area:
-    """Compare costs by one thread, and what is learnt by all of them."""
-    threads = torch.get_num_threads()
+    """Compare costs by one thread."""
     torch.set_num_threads(1)
-    comparisons = cost(quick)
-    torch.set_num_threads(threads)
-    seeds, steps, scenes = ((0,), 2, 32) if quick else (SEEDS, STEPS, 512)
-    text = TEXT.format(steps=steps, scenes=scenes)
     return Area(
         "segmentation",
         "U-Net beside segmentation_models_pytorch's",
-        f"{text}\n\n{learning(seeds, steps, scenes)}",
-        comparisons,
+        TEXT,
+        cost(quick),
         versions={"segmentation_models_pytorch": version("segmentation_models_pytorch")},
     )
