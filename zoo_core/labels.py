@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 from zoo_core.errors import WeightsError
+
+_IMAGENET: Final = Path(__file__).parent / "imagenet-1k.txt"
+"""The names that torchvision gives the classes, a line each."""
 
 
 def class_names(labels: str) -> tuple[str, ...]:
@@ -13,6 +19,4 @@ def class_names(labels: str) -> tuple[str, ...]:
     """
     if labels != "imagenet-1k":
         raise WeightsError(f"no list of class names is called {labels!r}; there is 'imagenet-1k'")
-    from torchvision.models import ResNet50_Weights
-
-    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+    return tuple(_IMAGENET.read_text(encoding="utf-8").splitlines())

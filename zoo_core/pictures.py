@@ -13,11 +13,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from zoo_core.errors import InputError
 from zoo_core.manifest import Preprocessing
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -103,21 +107,31 @@ def resize(picture: Image.Image, preprocessing: Preprocessing, crop: float) -> I
             f"the model wants pictures of {preprocessing.size[0]}×{preprocessing.size[1]} pixels, "
             f"so that this one would have {math.prod(whole):,.0f}; at most {LARGEST:,} are made"
         )
-    resized: Image.Image = F.resize(picture, size, InterpolationMode(preprocessing.interpolation))
-    return resized
+    if len(size) == 1:  # the shorter side, and the other in proportion
+        size = [int(side * height / min(picture.size)) for side in (picture.height, picture.width)]
+    return picture.resize((size[1], size[0]), _FILTERS[preprocessing.interpolation])
 
 
 def to_tensor(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Give a picture as a normalised tensor ``[C, H, W]``."""
-    values = F.to_dtype(F.pil_to_tensor(picture), torch.float32, scale=True)
-    normalised: Tensor = F.normalize(values, list(preprocessing.mean), list(preprocessing.std))
-    return normalised
+    values = torch.from_numpy(np.array(picture)).reshape(picture.height, picture.width, -1)
+    mean, std = (torch.tensor(of)[:, None, None] for of in (preprocessing.mean, preprocessing.std))
+    scaled = values.permute(2, 0, 1).to(torch.float32).mul_(1 / 255)
+    return scaled.sub_(mean).div_(std)
+
+
+def to_picture(values: Tensor) -> Image.Image:
+    """Give a picture of values ``[C, H, W]`` from 0 to 1, of one channel or three."""
+    levels = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
 
 
 def prepare(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Give the centre of a picture as classifiers take it: ``[C, H, W]``."""
     resized = _bordered(resize(picture, preprocessing, preprocessing.crop), preprocessing)
-    return to_tensor(F.center_crop(resized, list(preprocessing.size)), preprocessing)
+    height, width = preprocessing.size
+    top, left = round((resized.height - height) / 2), round((resized.width - width) / 2)
+    return to_tensor(resized.crop((left, top, left + width, top + height)), preprocessing)
 
 
 def _bordered(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -126,10 +140,9 @@ def _bordered(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image
     down, across = max(0, height - picture.height), max(0, width - picture.width)
     if not down and not across:
         return picture
-    padding = [across // 2, down // 2, (across + 1) // 2, (down + 1) // 2]
-    fill = [round(255 * mean) for mean in preprocessing.mean]
-    padded: Image.Image = F.pad(picture, padding, fill=fill)
-    return padded
+    padding = (across // 2, down // 2, (across + 1) // 2, (down + 1) // 2)
+    fill = tuple(round(255 * mean) for mean in preprocessing.mean)
+    return ImageOps.expand(picture, padding, fill if len(fill) > 1 else fill[0])
 
 
 def prepare_whole(picture: Image.Image, preprocessing: Preprocessing) -> Tensor:

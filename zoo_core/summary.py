@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from zoo_core.models.multitask import MultitaskModel
 
@@ -55,7 +56,7 @@ def summarise(model: MultitaskModel, size: tuple[int, int]) -> Summary:
     model.eval()
     start = time.perf_counter()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # in inference mode, operations come as wholes of several
             stages = tuple(_stages(model, image))
     finally:
         model.train(training)
@@ -149,9 +150,32 @@ def _names(model: MultitaskModel) -> dict[str, Any]:
 
 
 def _counted(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, int]:
-    with FlopCounterMode(display=False) as counter:
+    with _Flops() as counter:
         result = call(*args, **kwargs)
-    return result, counter.get_total_flops()
+    return result, counter.total
+
+
+class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts as torch's ``FlopCounterMode``, which would import torch's compiler for it.
+
+    That takes as long as importing torch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](
+                *args, **(kwargs or {}), out_val=result
+            )
+        return result
 
 
 def _count(module: nn.Module) -> int:

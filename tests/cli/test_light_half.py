@@ -38,7 +38,12 @@ pathlib.Path(sys.argv[1]).write_text(chr(10).join(sys.modules))
 
 
 def imported(
-    folder: Path, *arguments: str, code: str = COMMAND, exit_code: int = 0, **environment: str
+    folder: Path,
+    *arguments: str,
+    code: str = COMMAND,
+    exit_code: int = 0,
+    of: set[str] = HEAVY,
+    **environment: str,
 ) -> set[str]:
     """Give the heavy libraries that a child process had imported when it ended."""
     modules = folder / "modules"
@@ -52,7 +57,7 @@ def imported(
     assert finished.returncode == exit_code, finished
     names = set(modules.read_text().split())
     assert "zoo_core" in names
-    return HEAVY & names
+    return of & names
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,26 @@ def imported(
 )
 def test_commands_about_the_catalogue_are_light(line: str, tmp_path: Path) -> None:
     assert imported(tmp_path, *line.split()) == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "build resnet18+cbam+unet --image-size 64",
+        "build vit_tiny+se+upernet --image-size 64",
+        "predict resnet18+unet --image-size 32 photo.png",
+    ],
+)
+def test_torchs_compiler_and_torchvision_are_for_those_who_use_them(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take as long to import as torch itself."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 40)).save("photo.png")
+    slow = {"torch", "torch._dynamo", "torchvision", "sympy", "timm", "matplotlib", "captum"}
+    assert imported(tmp_path, *line.split(), of=slow) == {"torch"}
 
 
 @pytest.mark.parametrize("line", ["weights list", "weights list --json", "weights path vit_base"])

@@ -400,9 +400,7 @@ def _seen(model: MultitaskModel, picture: Image, task: str) -> tuple[Image, Tens
     """Give what the model sees of a picture, to look at and as its input ``[1, C, H, W]``."""
     from dataclasses import replace
 
-    from torchvision.transforms.v2.functional import to_pil_image
-
-    from zoo_core.pictures import prepare, prepare_whole
+    from zoo_core.pictures import prepare, prepare_whole, to_picture
 
     assert model.preprocessing is not None
     made = prepare if task == "classification" else prepare_whole
@@ -416,8 +414,7 @@ def _seen(model: MultitaskModel, picture: Image, task: str) -> tuple[Image, Tens
         mean=(0.0,) * channels,
         std=(1.0,) * channels,
     )
-    shown = to_pil_image(made(picture, plain)).convert("RGB")
-    return shown, inputs[None]
+    return to_picture(made(picture, plain)).convert("RGB"), inputs[None]
 
 
 def _summaries(explainer: Explainer) -> dict[str, str]:

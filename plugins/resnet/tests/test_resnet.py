@@ -111,3 +111,13 @@ def test_wrong_arguments_are_refused(arguments: dict[str, int], message: str) ->
     with pytest.raises(InputError) as caught:
         CNNBackbone(**arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_a_seed_gives_torchvisions_initial_values_by_its_names(depth: int) -> None:
+    torch.manual_seed(3)
+    ours = CNNBackbone(depth).state_dict()
+    torch.manual_seed(3)
+    theirs = torchvision.models.get_model(f"resnet{depth}", num_classes=1).state_dict()
+    assert list(ours) == [name for name in theirs if not name.startswith("fc.")]
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models.segmentation import deeplabv3
 
 from zoo_core import ChannelSchedule
 from zoo_core.errors import InputError, UnknownComponentError
+from zoo_unet.aspp import ASPP
 from zoo_unet.model import UNetDecoder
 
 SCHEDULES = {
@@ -112,3 +114,15 @@ def test_another_number_of_maps_is_refused() -> None:
     decoder = UNetDecoder([8, 16], 2)
     with pytest.raises(InputError, match="was made for 2 maps, and got 1"):
         decoder([torch.zeros(1, 8, 4, 4)])
+
+
+def test_aspp_is_torchvisions() -> None:
+    torch.manual_seed(0)
+    ours = ASPP(8, (2, 3), 6).eval()
+    torch.manual_seed(0)
+    theirs = deeplabv3.ASPP(8, (2, 3), 6).eval()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    pairs = zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    x = torch.rand(2, 8, 9, 7)
+    assert torch.equal(ours(x), theirs(x))

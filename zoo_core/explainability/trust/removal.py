@@ -7,7 +7,6 @@ from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from zoo_core.errors import InputError
 from zoo_core.explainability.targets import Classes, Region
@@ -177,6 +176,8 @@ def _baseline(inputs: Tensor, baseline: Baseline | Tensor) -> Tensor:
         return torch.zeros_like(inputs)
     if baseline != "blur":
         raise InputError(f"baseline is 'blur', 'zero' or pictures, not {baseline!r}")
+    from torchvision.transforms.v2.functional import gaussian_blur  # takes long to import
+
     sigma = max(inputs.shape[-2:]) * _BLUR / 100
     # The kernel reaches as far as the picture lets it be reflected at its edges.
     sides = [min(2 * int(2 * sigma) + 1, 2 * side - 1) for side in inputs.shape[:-3:-1]]

@@ -7,12 +7,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 from zoo_attention.arguments import check_positive
 from zoo_attention.channel import SqueezeExcitation
 from zoo_core import Attention
 from zoo_core.errors import InputError
+from zoo_core.layers import ConvNormAct
 
 
 class ConcurrentSqueezeExcitation(Attention):
@@ -136,9 +136,9 @@ class BAM(Attention):
             nn.BatchNorm2d(in_channels),
         )
         self.place = nn.Sequential(
-            Conv2dNormActivation(in_channels, hidden, 1),
-            Conv2dNormActivation(hidden, hidden, 3, dilation=dilation),
-            Conv2dNormActivation(hidden, hidden, 3, dilation=dilation),
+            ConvNormAct(in_channels, hidden, 1),
+            ConvNormAct(hidden, hidden, 3, dilation=dilation),
+            ConvNormAct(hidden, hidden, 3, dilation=dilation),
             nn.Conv2d(hidden, 1, 1, bias=False),
             nn.BatchNorm2d(1),
         )

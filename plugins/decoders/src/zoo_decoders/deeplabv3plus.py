@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 from zoo_core import ChannelSchedule
 from zoo_core.errors import InputError
+from zoo_core.layers import ConvNormAct
 from zoo_core.pyramid import resample
 from zoo_decoders.base import Head, resized
 
@@ -57,7 +57,7 @@ class DeepLabV3PlusDecoder(Head):
         self._low = min(range(max(1, len(strides) - 1)), key=lambda level: abs(offsets[level]))
         step = round(offsets[0]) if len(set(strides)) == 1 else 0
         self.low = nn.Sequential(
-            Conv2dNormActivation(schedule[self._low], LOW_LEVEL, 1), resample(LOW_LEVEL, step)
+            ConvNormAct(schedule[self._low], LOW_LEVEL, 1), resample(LOW_LEVEL, step)
         )
         self.deep = nn.Sequential(ASPP(schedule[-1], channels, atrous_rates), nn.Dropout(dropout))
         self.head = nn.Sequential(
@@ -96,11 +96,9 @@ class ASPP(nn.Module):
 
     def __init__(self, in_channels: int, width: int, rates: Sequence[int]) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([Conv2dNormActivation(in_channels, width, 1)])
+        self.branches = nn.ModuleList([ConvNormAct(in_channels, width, 1)])
         self.branches.extend(separable(in_channels, width, rate) for rate in rates)
-        self.join = Conv2dNormActivation(
-            width * len(self.branches), width, 1, activation_layer=None
-        )
+        self.join = ConvNormAct(width * len(self.branches), width, 1, activation_layer=None)
         self.average = nn.Sequential(
             nn.Conv2d(in_channels, width, 1),
             nn.ReLU(inplace=True),
@@ -125,5 +123,5 @@ def separable(in_channels: int, width: int, dilation: int = 1) -> nn.Sequential:
             groups=in_channels,
             bias=False,
         ),
-        Conv2dNormActivation(in_channels, width, 1),
+        ConvNormAct(in_channels, width, 1),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
+from zoo_core.layers import ConvNormAct
 from zoo_decoders.base import PyramidHead, doubled, resized
 
 
@@ -47,7 +47,7 @@ class DPTDecoder(PyramidHead):
         )
         self.fusions = nn.ModuleList(_Fusion(channels) for _ in self.channels)
         self.head = nn.Sequential(
-            Conv2dNormActivation(channels, channels, 3),
+            ConvNormAct(channels, channels, 3),
             nn.Dropout(dropout),
             nn.Conv2d(channels, output_channels, 1),
         )
@@ -72,8 +72,8 @@ class _Residual(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.ReLU(),  # not in place: the identity needs its input
-            Conv2dNormActivation(channels, channels, 3),
-            Conv2dNormActivation(channels, channels, 3, activation_layer=None),
+            ConvNormAct(channels, channels, 3),
+            ConvNormAct(channels, channels, 3, activation_layer=None),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
+from zoo_core.layers import ConvNormAct
 from zoo_core.pyramid import resample
 from zoo_decoders.base import PyramidHead, doubled, resized
 
@@ -70,8 +70,7 @@ class _Branch(nn.Module):
         norm = partial(nn.GroupNorm, math.gcd(32, width // 4))
         widths = [channels] + [width] * max(1, doublings)
         self.convs = nn.ModuleList(
-            Conv2dNormActivation(before, after, 3, norm_layer=norm)
-            for before, after in pairwise(widths)
+            ConvNormAct(before, after, 3, norm_layer=norm) for before, after in pairwise(widths)
         )
         self._is_finest = doublings == 0
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
+from zoo_core.layers import ConvNormAct
 from zoo_core.pyramid import resample
 from zoo_decoders.base import PyramidHead, resized
 from zoo_decoders.pooling import adaptive_average
@@ -41,12 +41,12 @@ class UPerNetDecoder(PyramidHead):
             PyramidPooling(deepest, channels), resample(channels, last_step)
         )
         self.laterals = nn.ModuleList(
-            nn.Sequential(Conv2dNormActivation(given, channels, 1), resample(channels, step))
+            nn.Sequential(ConvNormAct(given, channels, 1), resample(channels, step))
             for given, step in zip(shallow, steps, strict=True)
         )
-        self.smooth = nn.ModuleList(Conv2dNormActivation(channels, channels, 3) for _ in shallow)
+        self.smooth = nn.ModuleList(ConvNormAct(channels, channels, 3) for _ in shallow)
         self.head = nn.Sequential(
-            Conv2dNormActivation(channels * len(self.channels), channels, 3),
+            ConvNormAct(channels * len(self.channels), channels, 3),
             nn.Conv2d(channels, output_channels, 1),
         )
 
@@ -74,12 +74,10 @@ class PyramidPooling(nn.Module):
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
         self.scales = nn.ModuleList(
-            Conv2dNormActivation(
-                in_channels, width, 1, norm_layer=nn.BatchNorm2d if bins > 1 else None
-            )
+            ConvNormAct(in_channels, width, 1, norm_layer=nn.BatchNorm2d if bins > 1 else None)
             for bins in BINS
         )
-        self.join = Conv2dNormActivation(in_channels + len(BINS) * width, width, 3)
+        self.join = ConvNormAct(in_channels + len(BINS) * width, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give ``[B, width, H, W]``."""

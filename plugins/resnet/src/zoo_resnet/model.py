@@ -1,14 +1,14 @@
-"""torchvision's ResNet as a backbone."""
+"""ResNet as a backbone."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Final
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from zoo_core import Backbone, ChannelSchedule
 from zoo_core.errors import InputError
+from zoo_resnet.blocks import BasicBlock, Bottleneck, stage
 
 _BLOCKS: Final[dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]]] = {
     18: (BasicBlock, [2, 2, 2, 2]),
@@ -67,18 +67,21 @@ class CNNBackbone(Backbone):
 
     def _construct(self, depth: int, in_channels: int, output_stride: int) -> None:
         block, layers = _BLOCKS[depth]
-        resnet = ResNet(block, layers, num_classes=1)
-        self.conv1 = resnet.conv1
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = stage(block, 64, 64, layers[0], stride=1)
+        self.layer2 = stage(block, 64 * block.expansion, 128, layers[1], stride=2)
+        self.layer3 = stage(block, 128 * block.expansion, 256, layers[2], stride=2)
+        self.layer4 = stage(block, 256 * block.expansion, 512, layers[3], stride=2)
+        nn.Linear(512 * block.expansion, 1)  # drawn, so that a seed gives torchvision's own values
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if in_channels != 3:
             self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.bn1 = resnet.bn1
-        self.relu = resnet.relu
-        self.maxpool = resnet.maxpool
-        self.layer1 = resnet.layer1
-        self.layer2 = resnet.layer2
-        self.layer3 = resnet.layer3
-        self.layer4 = resnet.layer4
         if output_stride == 8:
             _dilate(self.layer3, before=1, after=2)
             _dilate(self.layer4, before=2, after=4)
@@ -102,12 +105,12 @@ class CNNBackbone(Backbone):
         return self._schedule
 
 
-def _dilate(stage: nn.Sequential, *, before: int, after: int) -> None:
+def _dilate(layer: nn.Sequential, *, before: int, after: int) -> None:
     """Take the stride from a stage and spread its 3×3 convolutions instead.
 
     The convolution that was strided still sees the grid of the stage before.
     """
-    for module in stage.modules():
+    for module in layer.modules():
         if isinstance(module, nn.Conv2d):
             strided = module.stride != (1, 1)
             module.stride = (1, 1)

@@ -8,12 +8,12 @@ from typing import Any, TypeGuard
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import ASPP
-from torchvision.ops import Conv2dNormActivation
 
 from zoo_core import ChannelSchedule, Decoder
 from zoo_core.errors import InputError, UnknownComponentError
+from zoo_core.layers import ConvNormAct
 from zoo_core.pyramid import resample, resampling_steps
+from zoo_unet.aspp import ASPP
 
 
 class UNetDecoder(Decoder):
@@ -67,7 +67,7 @@ class UNetDecoder(Decoder):
             previous = width
         self.refine: nn.Module | None = None
         if schedule.strides[0] / 2 ** steps[0] > 2:
-            self.refine = Conv2dNormActivation(previous, widths[-1], 3)
+            self.refine = ConvNormAct(previous, widths[-1], 3)
             previous = widths[-1]
         self.head = nn.Conv2d(previous, output_channels, 3, padding=1)
         self._stride = schedule.strides[0]
@@ -121,12 +121,12 @@ def _are_whole(given: Any) -> TypeGuard[Sequence[int]]:
 
 def _bottleneck(channels: int, width: int, rates: list[int]) -> nn.Module:
     layer: nn.Module
-    layer = ASPP(channels, rates, width) if rates else Conv2dNormActivation(channels, width, 1)
+    layer = ASPP(channels, rates, width) if rates else ConvNormAct(channels, width, 1)
     return layer
 
 
 def _skip(channels: int, width: int, step: int, attention: str | None) -> nn.Sequential:
-    layers: list[nn.Module] = [Conv2dNormActivation(channels, width, 1), resample(width, step)]
+    layers: list[nn.Module] = [ConvNormAct(channels, width, 1), resample(width, step)]
     if attention is not None:
         layers.append(_attention(attention, width))
     return nn.Sequential(*layers)
@@ -149,9 +149,7 @@ def _attention(name: object, width: int) -> nn.Module:
 
 
 def _fuse(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        Conv2dNormActivation(channels, width, 3), Conv2dNormActivation(width, width, 3)
-    )
+    return nn.Sequential(ConvNormAct(channels, width, 3), ConvNormAct(width, width, 3))
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
