@@ -20,8 +20,14 @@ from zoo_core.contracts import Backbone, ChannelSchedule
 from zoo_core.seeding import Seeds
 from zoo_core.targets import construct
 
-# One of each kind, small enough to be trained with everything.
-SMALL = ("resnet18", "resnet50", "vit_tiny", "vit_spatial_tiny", "dinov2_small")
+# One of each kind, small enough to be trained with everything; two of them for a long time.
+SMALL = (
+    "resnet18",
+    pytest.param("resnet50", marks=pytest.mark.long),
+    "vit_tiny",
+    pytest.param("vit_spatial_tiny", marks=pytest.mark.long),
+    "dinov2_small",
+)
 SIZE = (61, 75)
 
 
