@@ -1,0 +1,196 @@
+"""Explaining beside captum and pytorch-grad-cam, in forward passes of the model: time and memory.
+
+Times are of a ResNet-50 and eight pictures of 224×224 pixels, in units of one forward pass of the
+batch as the model is, without gradients. All runs are interleaved, on one thread and by its own
+clock, and maps that should be equal are compared. The peers are given the target layer; the zoo
+finds it. Memory is what integrated gradients take at their peak, of a ResNet-18, as captum's
+default would need 34 GB for the larger one.
+
+Run ``python -m benchmarks.passes [STEPS [ROUNDS]]``; it takes half an hour, and so is no part of
+``python -m benchmarks``, whose area ``explaining`` has more methods and fewer pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18, resnet50
+
+from zoo_core.explainability import (
+    Explainer,
+    GradCAM,
+    IntegratedGradients,
+    SmoothGrad,
+    VanillaSaliency,
+)
+from zoo_core.hardware import has_units
+
+STEPS: Final = 50
+ROUNDS: Final = 5
+BATCH: Final = 8
+CAMS: Final = (
+    "grad_cam", "grad_cam_plus_plus", "layer_cam", "hires_cam", "xgrad_cam", "eigen_cam",
+    "ablation_cam",
+)  # fmt: skip
+Runs = Mapping[str, Callable[[], Any]]
+
+
+def short_runs(model: nn.Module, pictures: Tensor, target: Tensor) -> Runs:
+    """Give what takes a few passes."""
+    from captum.attr import LayerGradCam, Saliency
+    from pytorch_grad_cam import GradCAM as Theirs
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    layer: Any = model.get_submodule("layer4")[-1]  # type: ignore[index]
+    grad_cam = Theirs(model, [layer])
+    targets = [ClassifierOutputTarget(int(one)) for one in target]
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return model(pictures)  # type: ignore[no-any-return]
+
+    return {
+        "a forward pass": forward,
+        "Grad-CAM: zoo": lambda: GradCAM(model).explain(pictures, target_class=target),
+        "Grad-CAM: captum": lambda: LayerGradCam.interpolate(
+            LayerGradCam(model, layer).attribute(pictures, target, relu_attributions=True),
+            pictures.shape[-2:],
+            "bilinear",
+        ),
+        "Grad-CAM: pytorch-grad-cam": lambda: torch.from_numpy(grad_cam(pictures, targets)),
+        "saliency: zoo": lambda: VanillaSaliency(model).explain(pictures, target_class=target),
+        "saliency: captum": lambda: Saliency(model).attribute(pictures, target, abs=False),
+        "seven CAMs and saliency: zoo": lambda: Explainer(model, [*CAMS, "saliency"]).explain(
+            pictures, target_class=target
+        ),
+    }
+
+
+def long_runs(model: nn.Module, pictures: Tensor, target: Tensor, steps: int) -> Runs:
+    """Give what takes many passes."""
+    import captum.attr
+
+    precise = {"num_steps": steps, "baseline": "zero", "complete": False}
+    ours = IntegratedGradients(model, **precise)  # type: ignore[arg-type]
+    smooth = SmoothGrad(model, num_samples=steps)
+    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(model))
+
+    def theirs() -> Tensor:
+        path = captum.attr.IntegratedGradients(model)
+        given: Tensor = path.attribute(
+            pictures, target=target, n_steps=steps, internal_batch_size=BATCH
+        )
+        return given
+
+    runs: dict[str, Callable[[], Any]] = {
+        "integrated gradients: zoo": lambda: ours.explain(pictures, target_class=target),
+        "integrated gradients: captum": theirs,
+        "SmoothGrad: zoo": lambda: smooth.explain(pictures, target_class=target),
+        "SmoothGrad: captum": lambda: tunnel.attribute(
+            pictures, nt_samples=steps, nt_samples_batch_size=1, target=target, abs=False
+        ),
+    }
+    if has_units(pictures.device):
+        runs["integrated gradients: zoo, auto"] = lambda: ours.explain(
+            pictures, target_class=target, precision="auto"
+        )
+        runs["SmoothGrad: zoo, auto"] = lambda: smooth.explain(
+            pictures, target_class=target, precision="auto"
+        )
+    return runs
+
+
+def measured(runs: Runs, rounds: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Give the seconds of the thread that each took in each round, and what it gave."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    given: dict[str, Any] = {}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.process_time()
+            given[name] = run()
+            taken[name].append(time.process_time() - start)
+    return taken, given
+
+
+def show(taken: Mapping[str, list[float]], unit: float) -> None:
+    """Print medians in units of a forward."""
+    for name, seconds in taken.items():
+        passes = [one / unit for one in seconds]
+        spread = f"{min(passes):.2f}-{max(passes):.2f}"
+        print(f"{name:34} {statistics.median(passes):7.2f}  ({spread})", flush=True)
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """Check that maps are equal where they should be, to rounding."""
+    cam = given["Grad-CAM: zoo"]
+    for name in ("captum", "pytorch-grad-cam"):
+        theirs = given[f"Grad-CAM: {name}"].squeeze(1)
+        flat = theirs.flatten(1)
+        least, most = (m[:, None, None] for m in (flat.amin(1), flat.amax(1)))
+        torch.testing.assert_close(
+            cam, ((theirs - least) / (most - least)).to(cam), atol=2e-3, rtol=0
+        )
+    saliency, theirs = given["saliency: zoo"], given["saliency: captum"]
+    assert ((saliency - theirs).abs().mean() / theirs.abs().mean()) < 1e-3
+
+
+def memory(who: str) -> None:
+    """Print how many bytes one explanation takes at its peak beside what was there before."""
+    from captum.attr import IntegratedGradients as Theirs
+
+    model = resnet18().eval()
+    pictures, target = torch.rand(BATCH, 3, 224, 224), torch.zeros(BATCH, dtype=torch.long)
+    with torch.no_grad():
+        model(pictures)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if who == "zoo":
+        IntegratedGradients(model, baseline="zero").explain(pictures, target_class=target)
+    else:
+        Theirs(model).attribute(pictures, target=target, n_steps=50)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def main(steps: int = STEPS, rounds: int = ROUNDS) -> None:
+    """Measure, and print."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = resnet50().eval()
+    pictures = torch.rand(BATCH, 3, 224, 224)
+    with torch.no_grad():
+        target = model(pictures).argmax(1)
+    taken, given = measured(short_runs(model, pictures, target), rounds)
+    check(given)
+    unit = statistics.median(taken["a forward pass"])
+    print(f"In forward passes of {unit:.2f} s, medians of {rounds} rounds:")
+    show(taken, unit)
+    print(f"With {steps} steps, of one round:")
+    taken, given = measured(long_runs(model, pictures, target, steps), 1)
+    show(taken, unit)
+    if not has_units(pictures.device):
+        print('precision="auto" is "full" here: the processor has no units for bfloat16.')
+    child = [sys.executable, "-m", "benchmarks.passes", "memory"]
+    peaks = {
+        who: int(subprocess.run([*child, who], check=True, capture_output=True).stdout)
+        for who in ("zoo", "captum")
+    }
+    print(
+        f"integrated gradients, peak memory: zoo {peaks['zoo'] / 1e6:.0f} MB, "
+        f"captum {peaks['captum'] / 1e6:.0f} MB, {peaks['zoo'] / peaks['captum']:.3f} of it"
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["memory"]:
+        memory(sys.argv[2])
+    else:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        main(*map(int, sys.argv[1:]))
