@@ -384,6 +384,6 @@ def test_names_are_completed(zoo: Zoo) -> None:
 def test_help_is_light(zoo: Zoo) -> None:
     finished = zoo("explain", "--help", PYTHONPROFILEIMPORTTIME="1")
     assert finished.returncode == 0
-    assert "zoo_core.cli.explain" in finished.stderr
+    assert "zoo_core.cli" in finished.stderr
     assert " torch\n" not in finished.stderr
     assert " matplotlib\n" not in finished.stderr
