@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Final
 
 import click
+from click.exceptions import NoSuchCommand
 
 from zoo_core import __version__
 from zoo_core.errors import PluginError, PluginWarning, ZooError, ZooWarning
@@ -89,6 +90,16 @@ class ZooGroup(click.Group):
         module, function = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(import_module(f"zoo_core.cli.{module}"), function)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that a line means, or name near ones."""
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            names = self.list_commands(ctx)
+            raise NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from None
 
     @cached_property
     def _from_plugins(self) -> dict[str, click.Command]:
