@@ -100,13 +100,14 @@ def command_names() -> list[str]:
     """Give all commands of the core, each group before its own: "", "list", … "weights pull"."""
     import click
 
-    from zoo_core.cli import cli
+    from zoo_core.cli import COMMANDS, cli
 
-    def inside(name: str, command: click.Command) -> list[str]:
-        below = command.commands.items() if isinstance(command, click.Group) else ()
-        return [name, *(deep for key, one in below for deep in inside(f"{name} {key}", one))]
-
-    return [name.strip() for name in inside("", cli)]
+    names = [""]
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        inside = command.commands if isinstance(command, click.Group) else ()
+        names += [name, *(f"{name} {one}" for one in inside)]
+    return names
 
 
 def command_line_reference() -> str:
