@@ -13,13 +13,13 @@ from matrix.trying import native
 
 # One of each structure; the others take hours between them.
 FEW = ("resnet18", "dinov2_small")
+FIRST = {("resnet18", "unet"), ("resnet18", "upernet"), ("dinov2_small", "dpt")}
+"""Those that are tried at once; zoo-decoders' own tests export every decoder."""
 PAIRS = [
     pytest.param(
         backbone,
         decoder,
-        marks=()
-        if backbone == "resnet18" or (backbone == "dinov2_small" and decoder in ("unet", "linear"))
-        else pytest.mark.long,
+        marks=() if (backbone, decoder) in FIRST else pytest.mark.long,
     )
     for backbone in native("backbone")
     for decoder in native("decoder")

@@ -63,16 +63,25 @@ def check_close(
                 assert other[1]["val_metrics"][task][metric] == pytest.approx(metrics[metric])
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+PLAIN: dict[str, Any] = {}
+UNEVEN = {"batch": 11}  # the last batch has one sample: a process has none
+ACCUMULATING = {"accumulate": 3, "task_weights": "uncertainty", "gradient_clip_value": 0.1}
+AVERAGING = {"ema": 0.9, "frozen": ["decoder"]}
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "strategy"),
     [
-        {},
-        {"batch": 11},  # the last batch has one sample: a process has none
-        {"accumulate": 3, "task_weights": "uncertainty", "gradient_clip_value": 0.1},
-        {"ema": 0.9, "frozen": ["decoder"]},
+        (PLAIN, "ddp"),
+        (PLAIN, "fsdp"),
+        (UNEVEN, "ddp"),
+        (ACCUMULATING, "fsdp"),
+        (AVERAGING, "ddp"),
+        pytest.param(UNEVEN, "fsdp", marks=pytest.mark.long),
+        pytest.param(ACCUMULATING, "ddp", marks=pytest.mark.long),
+        pytest.param(AVERAGING, "fsdp", marks=pytest.mark.long),
     ],
-    ids=lambda options: "-".join(options) or "plain",
+    ids=lambda value: value if isinstance(value, str) else "-".join(value) or "plain",
 )
 def test_two_processes_give_what_one_gives(
     options: dict[str, Any], strategy: str, tmp_path: Path
@@ -95,8 +104,15 @@ def test_half_precision_goes_with_processes(strategy: str, tmp_path: Path) -> No
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=0.05)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("strategy", "workers"),
+    [
+        ("ddp", 2),
+        ("fsdp", 0),
+        pytest.param("ddp", 0, marks=pytest.mark.long),
+        pytest.param("fsdp", 2, marks=pytest.mark.long),
+    ],
+)
 def test_two_processes_resume_bit_for_bit(strategy: str, workers: int, tmp_path: Path) -> None:
     """With dropout and augmentation on, from the middle of an epoch."""
     options = {"dropout": 0.5, "strategy": strategy, "ema": 0.9, "max_epochs": 2}

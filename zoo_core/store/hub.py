@@ -21,6 +21,8 @@ from zoo_core.store.cache import COMMIT, SHA256
 PATIENCE: Final = 40.0  # seconds without progress before giving up
 STEP: Final = 64 * 1024  # bytes that count as progress
 _ANSWER: Final = 15.0  # seconds for one answer's head, and for one wait for more of its body
+_LATER: Final = 0.25
+"""Seconds by which the Hub client's patience is longer than ours, so that ours is told of."""
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _REDIRECTS: Final = 5
 
@@ -194,7 +196,7 @@ class Hub:
                 url,
                 headers={**headers, **self._own_headers(url)},
                 follow_redirects=False,
-                timeout=wait,
+                timeout=wait + _LATER,
             )
             answer = _within(wait, context.__enter__)
             try:
