@@ -31,6 +31,7 @@ from zoo_core.evaluation import SegmentationMetrics
 from zoo_core.explainability import (
     Explainer,
     GradCAM,
+    GuidedBackprop,
     IntegratedGradients,
     SmoothGrad,
     VanillaSaliency,
@@ -130,6 +131,7 @@ EXPLAINING: dict[str, tuple[Callable[[nn.Module], Any], int, int]] = {
     # How often the model is run forward, and backward.
     "Grad-CAM": (GradCAM, 1, 0),
     "saliency": (VanillaSaliency, 1, 1),
+    "guided backpropagation": (GuidedBackprop, 1, 1),
     "six CAMs and saliency": (lambda model: Explainer(model, [*CAMS, "saliency"]), 1, 1),
     "SmoothGrad, all copies at once": (lambda model: SmoothGrad(model, num_samples=4), 2, 1),
     "integrated gradients, all steps at once": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -204,6 +205,23 @@ class Inquiry:
             raise NotApplicableError(
                 f"the score for {self.task} has no gradient at the pictures; the model cuts it off"
             )
+        return gradient
+
+    def foreign_gradient(self) -> Tensor | None:
+        """Give the gradient at the pictures in a mode of the caller's that makes it another.
+
+        One run then gives it and the target, of which this keeps the latter alone. Nothing is
+        given, and nothing run, if the model was run before or more is planned.
+
+        Raises:
+            NotApplicableError: If there is none.
+        """
+        if self._observed is not None or self._planned or self._input_planned:
+            return None
+        gradient = self.input_gradient
+        assert self._observed is not None
+        self._observed = replace(self._observed, input_gradient=None)
+        self._input_planned = False
         return gradient
 
     # Further runs, of other pictures than the given ones.

@@ -38,11 +38,12 @@ class Sampling:
         device: Where the model runs.
 
     Attributes:
+        tries: Whether runs may be lowered.
         lowered: Whether runs are lowered, by what they are for; what is not there is not settled.
     """
 
     def __init__(self, precision: Precision, possible: bool, device: torch.device) -> None:
-        self._tries = possible and (
+        self.tries = possible and (
             precision == "bfloat16" or (precision == "auto" and has_units(device))
         )
         self._settles = precision == "auto"
@@ -56,11 +57,11 @@ class Sampling:
             rows: ``[N]``, the picture that each comes from.
             run: Gives a value for each, ``[N, …]``, in lower precision or not.
         """
-        if self._tries and self._settles and what not in self.lowered:
+        if self.tries and self._settles and what not in self.lowered:
             low, full = run(True), run(False)
             self.lowered[what] = agreement(low, full, rows) >= LEAST
             return low if self.lowered[what] else full
-        return run(self.lowered.setdefault(what, self._tries))
+        return run(self.lowered.setdefault(what, self.tries))
 
     @property
     def name(self) -> str:

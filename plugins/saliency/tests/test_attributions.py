@@ -12,7 +12,9 @@ from torch import Tensor, nn
 import zoo_core as zoo
 from zoo_core import Preprocessing, registry
 from zoo_core.errors import InputError
-from zoo_core.explainability import NotApplicableError
+from zoo_core.explainability import Explainer, NotApplicableError, VanillaSaliency
+from zoo_core.explainability.inquiry import Inquiry
+from zoo_core.explainability.running import explaining
 from zoo_core.targets import component_class
 from zoo_saliency import zoo_specs
 from zoo_saliency.base import PixelAttribution, SampledAttribution
@@ -345,3 +347,25 @@ def test_wrong_baselines_are_refused(baseline: Any, message: str, pictures: Tens
     assert str(caught.value) == message
     with pytest.raises(InputError, match="a patch of 21×3 is larger than the picture, 20×28"):
         Occlusion(network(), (21, 3)).explain(pictures)
+
+
+@pytest.mark.parametrize(
+    "methods", [["guided_backprop", "saliency"], ["saliency", "guided_backprop"]]
+)
+def test_guided_gradients_are_nobody_elses(methods: list[str]) -> None:
+    model, pictures = network(), torch.rand(2, 3, 20, 28)
+    both = Explainer(model, methods).explain(pictures, target_class=1)
+    for name, kind in (("saliency", VanillaSaliency), ("guided_backprop", GuidedBackprop)):
+        alone = kind(model).explain(pictures, target_class=1)
+        torch.testing.assert_close(both[name], alone, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(both["saliency"], both["guided_backprop"])
+
+
+def test_guided_gradients_of_an_inquiry_come_before_plain_ones() -> None:
+    model, pictures = network().eval(), torch.rand(2, 3, 20, 28)
+    with explaining(model) as bare:
+        inquiry = Inquiry(bare, pictures, 1)
+        guided = GuidedBackprop().values(inquiry)[0]
+        plain = inquiry.input_gradient
+    torch.testing.assert_close(plain, VanillaSaliency(model).explain(pictures, target_class=1))
+    torch.testing.assert_close(guided, GuidedBackprop(model).explain(pictures, target_class=1))

@@ -27,13 +27,20 @@ class GuidedBackprop(SampledAttribution):
 
     def values(self, inquiry: Inquiry) -> tuple[Tensor, Mapping[str, Any]]:
         """Give the gradients."""
-        with _GuidedReLUs() as guided:
-            gradients = self.added_up(
-                inquiry,
-                1,
-                lambda rows, _: inquiry.gradients(inquiry.inputs[rows], rows),
-                graph=True,
-            )
+        guided = _GuidedReLUs()
+        gradients = None
+        if self.chunk_size is None and not inquiry.sampling.tries:
+            with guided:
+                gradients = inquiry.foreign_gradient()
+        if gradients is None:
+            _ = inquiry.target  # with what else is planned, which is not to be guided
+            with guided:
+                gradients = self.added_up(
+                    inquiry,
+                    1,
+                    lambda rows, _: inquiry.gradients(inquiry.inputs[rows], rows),
+                    graph=True,
+                )
         if not guided.count:
             raise NotApplicableError(f"{type(inquiry.model).__name__} has no ReLU")
         return gradients, {}
@@ -84,7 +91,10 @@ class _GuidedReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, most: float, in_place: bool) -> Tensor:
-        result = x.clamp_(0, most) if in_place else x.clamp(0, most)
+        if most == torch.inf:
+            result = torch.relu_(x) if in_place else torch.relu(x)
+        else:
+            result = x.clamp_(0, most) if in_place else x.clamp(0, most)
         if in_place:
             ctx.mark_dirty(x)
         ctx.most = most
@@ -94,5 +104,7 @@ class _GuidedReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (result,) = ctx.saved_tensors
-        passing = (result > 0) & (result < ctx.most)
-        return gradients[0].clamp(min=0) * passing, None, None
+        positive = gradients[0].clamp(min=0)
+        if ctx.most == torch.inf:
+            return torch.ops.aten.threshold_backward(positive, result, 0), None, None
+        return torch.ops.aten.hardtanh_backward(positive, result, 0, ctx.most), None, None
