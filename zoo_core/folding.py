@@ -146,17 +146,15 @@ class JointWeights:
         parts = [weight, *(t for t in (bias, *alive) if t is not None)]
         if any(t.dtype != weight.dtype or t.device != weight.device for t in parts):
             return None
-        if weight.dtype not in (torch.float32, torch.float64) or any(map(_is_inference, parts)):
+        if weight.dtype not in (torch.float32, torch.float64):
+            return None
+        if any(t.is_inference() for t in parts):  # whose changes nobody counts
             return None
         state = [norm, *((t._version, t.data_ptr(), t.dtype) for t in parts)]
         made = self._made.get(weight)
         if made is None or made[0] != state:
             made = self._made[weight] = state, _joint(weight, bias, alive, norm.eps)
         return made[1]  # type: ignore[no-any-return]
-
-
-def _is_inference(tensor: Tensor) -> bool:
-    return tensor.is_inference()
 
 
 @torch.no_grad()

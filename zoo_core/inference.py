@@ -31,7 +31,6 @@ class Inference:
 
     def __init__(self, model: MultitaskModel, exact: bool = False) -> None:
         self.model = model
-        self._exact = exact
         self._pairs, self._joint = None if exact else pairs_of(model), JointWeights()
         parameter = next(model.parameters())
         self._device = parameter.device
@@ -63,7 +62,8 @@ class Inference:
     def _run(self, head: str, images: Tensor, low: bool) -> Tensor:
         asked = {name: name == head for name in ("classification", "segmentation")}
         with ExitStack() as stack:
-            stack.enter_context(torch.autocast(self._device.type, torch.bfloat16, low))
+            if low:  # else the caller's own autocast holds
+                stack.enter_context(torch.autocast(self._device.type, torch.bfloat16))
             if self._pairs is not None:
                 stack.enter_context(Folding(self._pairs, self._joint))
             if self._channels_last:
