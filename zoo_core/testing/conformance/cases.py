@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from zoo_core.testing.conformance.rules import BrokenRuleError, Rule
 from zoo_core.testing.conformance.subject import SUBJECTS, Subject
 
 
-class _Cases:
+class _Cases(ABC):
     group: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
@@ -30,9 +31,9 @@ class _Cases:
             ]:
                 setattr(cls, f"test_{rule.name}", _test(rule))
 
+    @abstractmethod
     def outcomes(self, rule: Rule) -> list[Outcome]:
         """Apply a rule to all that the class is about."""
-        raise NotImplementedError
 
 
 def _test(rule: Rule) -> Callable[[_Cases], None]:
