@@ -170,7 +170,7 @@ def ours(model: nn.Module, optimizer: Optimizer, loader: Any, clock: Clock) -> N
 def lightnings(model: nn.Module, optimizer: Optimizer, loader: Any, clock: Clock) -> None:
     """Train by Lightning's Trainer, without its log, checkpoints and bar."""
 
-    class Module(lightning.LightningModule):
+    class Module(lightning.LightningModule):  # type: ignore[misc]  # not everywhere installed
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -182,7 +182,7 @@ def lightnings(model: nn.Module, optimizer: Optimizer, loader: Any, clock: Clock
         def configure_optimizers(self) -> Any:
             return optimizer
 
-    class Ticking(lightning.Callback):
+    class Ticking(lightning.Callback):  # type: ignore[misc]
         def on_train_batch_end(self, *_: Any) -> None:
             clock.tick()
 
