@@ -86,7 +86,7 @@ def describe(error: BaseException) -> str:
 
 def remedy(distribution: str) -> str:
     """Give the end of a message of a failure: how to be rid of the plugin."""
-    return f"('pip uninstall {distribution}' removes it, ZOO_BLOCK_PLUGINS={distribution} skips it)"
+    return f"('zoo uninstall {distribution}' removes it, ZOO_BLOCK_PLUGINS={distribution} skips it)"
 
 
 def installed() -> dict[str, str]:

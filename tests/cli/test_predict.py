@@ -389,3 +389,13 @@ def test_a_missing_picture_argument_is_refused(zoo: Zoo) -> None:
     finished = zoo("predict", "resnet18")
     assert finished.returncode == 2
     assert "Missing argument 'IMAGE...'" in finished.stderr
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_a_device_that_is_none_is_refused(
+    command: str, photos: Photos, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed = invoke(command, "resnet18", photos["chelsea"], "--device", "tpu", code=1)
+    assert failed.output == "Error: there is no device 'tpu'; write cpu, cuda or cuda:1\n"
+    assert not list(tmp_path.iterdir())

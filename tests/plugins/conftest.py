@@ -157,7 +157,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
 
 def remedy(name: str) -> str:
     """Give what a message of a failure ends with."""
-    return f"('pip uninstall {name}' removes it, ZOO_BLOCK_PLUGINS={name} skips it)"
+    return f"('zoo uninstall {name}' removes it, ZOO_BLOCK_PLUGINS={name} skips it)"
 
 
 def one_spec(name: str, kind: str = "backbone", more: str = "") -> str:

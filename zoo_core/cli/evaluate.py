@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo_core.cli.options import CountType, ModelType, model_options, ready_model
+from zoo_core.cli.options import CountType, ModelType, device_option, model_options, ready_model
 from zoo_core.cli.tables import echo_json, echo_table
 from zoo_core.errors import InputError
 from zoo_core.training.settings import PRECISIONS
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--per-class", is_flag=True, help="Show each class.")
 @click.option("--confusion", is_flag=True, help="Show which class was taken for which.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True)
-@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1.  [default: a GPU if any]")
+@device_option
 @click.option(
     "--workers",
     type=CountType(min=0),

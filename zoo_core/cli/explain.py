@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from zoo_core.cli.options import ModelType, model_options, ready_model
+from zoo_core.cli.options import ModelType, device_option, model_options, ready_model
 from zoo_core.cli.predict import _channels, _check_takes_pictures, _found
 from zoo_core.cli.tables import echo_json, echo_table
 from zoo_core.errors import InputError, OptionError, ZooWarning
@@ -96,6 +96,7 @@ class _MethodType(click.ParamType[Any]):
     help="Of methods that run many copies: auto is bfloat16 where the device has units for it and "
     "first copies agree; exact runs the model just as it is.",
 )
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def explain(
@@ -109,6 +110,7 @@ def explain(
     out: Path,
     score: bool,
     precision: Precision,
+    device: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -133,7 +135,7 @@ def explain(
     for name in methods:
         if name != "all":
             _ = registry.explainers[name]
-    ready = ready_model(model, options)
+    ready = ready_model(model, options, device)
     _check_takes_pictures(ready, model)
     run = _Run(model, ready, methods, task, target, score, precision, out)
     found = list(_found(images, out))
@@ -223,6 +225,7 @@ class _Run:
 
         prediction = predict(self._model, picture)
         seen, inputs = _seen(self._model, picture, self._task)
+        inputs = inputs.to(next(self._model.parameters()).device)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", ZooWarning)
             explanations = self._explainer.explain(

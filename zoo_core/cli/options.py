@@ -13,6 +13,8 @@ from zoo_core.cli.completion import RecipeType
 from zoo_core.errors import OptionError, SavedModelError, UnknownComponentError, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from zoo_core.models import MultitaskModel
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,6 +66,10 @@ licence_option = click.option(
     callback=_read_licences,
     metavar="ID",
     help="Accept weights under these licences only: apache-2.0,mit. Repeatable.",
+)
+
+device_option = click.option(
+    "--device", metavar="NAME", help="cpu, cuda or cuda:1.  [default: a GPU if any]"
 )
 
 _OPTIONS = [
@@ -145,17 +151,24 @@ def build_model(
     )
 
 
-def ready_model(model: str, options: dict[str, Any]) -> MultitaskModel:
+def ready_model(model: str, options: dict[str, Any], device: str | None = "cpu") -> MultitaskModel:
     """Give the model of a recipe or of a folder, in eval mode; say on stderr what is random in it.
+
+    Args:
+        model: The recipe or the folder.
+        options: What the command line gave of :func:`model_options`.
+        device: Where it is to run; ``None`` for a GPU, if there is one.
 
     Raises:
         ZooError: As ``zoo.build`` or ``from_pretrained`` says.
+        InputError: If there is no such device.
         UsageError: If there are options for a saved model.
         SavedModelError: If the folder holds none.
     """
     if not Path(model, "config.json").is_file():
         if model.startswith((".", "/", "~")) or Path(model).is_dir():
             raise SavedModelError(f"{model} is no folder with a saved model: no config.json in it")
+        place = _place(device)
         try:
             built = build_model(model, **options)
         except UnknownComponentError as error:
@@ -172,15 +185,22 @@ def ready_model(model: str, options: dict[str, Any]) -> MultitaskModel:
             )
         else:
             _warn_of_random_heads(built)
-        return built.eval()
+        return built.eval().to(place)
     given = [name for name, value in options.items() if _is_given(value)]
     if given:
         names = {"settings": "set", "licences": "license"}
         flags = ", ".join(f"--{names.get(name, name).replace('_', '-')}" for name in given)
         raise UsageError(f"{flags}: a saved model is used as it is; leave this away")
+    place = _place(device)
     from zoo_core.models import MultitaskModel
 
-    return MultitaskModel.from_pretrained(model)
+    return MultitaskModel.from_pretrained(model).to(place)
+
+
+def _place(device: str | None) -> torch.device:
+    from zoo_core.hardware import find_device
+
+    return find_device(device)
 
 
 def _is_given(value: object) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from zoo_core.cli.options import ModelType, model_options, ready_model
+from zoo_core.cli.options import ModelType, device_option, model_options, ready_model
 from zoo_core.cli.tables import echo_json
 from zoo_core.errors import InputError
 
@@ -67,6 +67,7 @@ class _Read:
     is_flag=True,
     help="Run each picture alone and the model as it is: its precision, no fused layers.",
 )
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def predict(
@@ -77,6 +78,7 @@ def predict(
     top: int,
     output: Path,
     exact: bool,
+    device: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -97,7 +99,7 @@ def predict(
       zoo predict my-model 'photos/*.png' --output masks --json
       zoo predict my-model photos/ --exact --json
     """
-    ready = ready_model(model, options)
+    ready = ready_model(model, options, device)
     _check_takes_pictures(ready, model)
     failed = False
     results: list[dict[str, Any]] = []

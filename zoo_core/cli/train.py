@@ -12,7 +12,14 @@ import click
 from click.core import ParameterSource
 
 from zoo_core.cli.config import config_option, read_config
-from zoo_core.cli.options import CountType, ModelType, SizeType, licence_option, parse_settings
+from zoo_core.cli.options import (
+    CountType,
+    ModelType,
+    SizeType,
+    device_option,
+    licence_option,
+    parse_settings,
+)
 from zoo_core.cli.tables import echo_json
 from zoo_core.errors import CheckpointError, OptionError
 from zoo_core.hookspecs import hookimpl
@@ -236,7 +243,7 @@ _ABOVE: Final = click.FloatRange(0, min_open=True)
     metavar="STEPS",
     help="Write a checkpoint within epochs too.",
 )
-@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1.  [default: a GPU if any]")
+@device_option
 @click.option(
     "--workers",
     type=CountType(min=0),

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from zoo_core.errors import InputError
+from zoo_core.hardware import find_device
 
 T = TypeVar("T")
 
@@ -86,15 +86,8 @@ def join(device: torch.device | str | None = None) -> World:
     Raises:
         InputError: If there is no such device.
     """
-    try:
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise InputError(f"there is no device {device!r}; write cpu, cuda or cuda:1") from error
+    chosen = find_device(device)
     if chosen.type == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError("device='cuda', but torch finds no GPU; device='cpu' runs anywhere")
-        if chosen.index is None:
-            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         # Before the group of processes: it takes the device that is set then.
         torch.cuda.set_device(chosen)
     if not dist.is_available():
