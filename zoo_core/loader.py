@@ -102,6 +102,7 @@ class PluginLoader:
         self.manager = _Manager("zoo")
         self.manager.add_hookspecs(hookspecs)
         self._givers: dict[int, str] = {}
+        self._hooks: dict[str, set[str]] = {}
         with uncollected():
             self.plugins = tuple(self._load_all())
 
@@ -171,20 +172,17 @@ class PluginLoader:
         other = self._givers.setdefault(id(module), name)
         if other != name:
             raise PluginError(f"its module {found.entry.value} is the plugin of {other} already")
-        self.manager.register(module, name=name)
+        marked = self._hooks[name] = self.manager.register_marked(module, name)
         specs = _collect(self.own(name, "zoo_specs"), Spec, "zoo_specs")
         sources = _collect(self.own(name, "zoo_sources"), Source, "zoo_sources")
         _check_repeats(specs)
         return replace(
             plugin,
             api=api,
-            hooks=tuple(hook for hook in HOOKS if self._implements(name, hook)),
+            hooks=tuple(hook for hook in HOOKS if hook in marked),
             specs=tuple(spec.given_by(name) for spec in specs),
             sources=tuple(replace(source, provider=name) for source in sources),
         )
-
-    def _implements(self, distribution: str, hook: str) -> bool:
-        return any(one.plugin_name == distribution for one in self._implementations(hook))
 
     def _forget(self, distribution: str) -> None:
         """Undo the registration of a plugin that failed at it or afterwards."""
@@ -194,6 +192,8 @@ class PluginLoader:
 
     def own(self, distribution: str, hook: str) -> Iterator[Any]:
         """Give what one plugin's implementations of a hook without arguments yield."""
+        if hook not in self._hooks[distribution]:
+            return
         for implementation in self._implementations(hook):
             if implementation.plugin_name == distribution:
                 yield from iterable(implementation.function(), hook)
@@ -239,11 +239,20 @@ _ROUTINES: Final = (FunctionType, BuiltinFunctionType, MethodType)
 class _Manager(pluggy.PluginManager):
     """Looks for hooks among the functions of a module only, which takes a tenth of the time."""
 
+    def register_marked(self, plugin: object, name: str) -> set[str]:
+        """Register a plugin, and give the hooks that it implements."""
+        self._marked: set[str] = set()
+        self.register(plugin, name=name)
+        return self._marked
+
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         """Give the options of a hook's implementation, ``None`` of anything else."""
         if isinstance(plugin, ModuleType) and not isinstance(vars(plugin).get(name), _ROUTINES):
             return None
-        return super().parse_hookimpl_opts(plugin, name)
+        options = super().parse_hookimpl_opts(plugin, name)
+        if options is not None:
+            self._marked.add(options.get("specname") or name)
+        return options
 
 
 _HEADER = re.compile(r"^(Name|Version|Requires-Dist):(.*)$", re.IGNORECASE | re.MULTILINE)
@@ -332,9 +341,9 @@ def _check_requirements(requirements: Iterable[str]) -> None:
 
 def _accepts_our_version(requirement: str) -> bool:
     simple = _SIMPLE.fullmatch(requirement)
-    if simple and re.fullmatch(r"[\d.]+", __version__):
+    if simple and _OURS is not None:
         # Nearly every plugin writes it so, and importing packaging would cost 40 ms.
-        return _release(simple[1] or "0") <= _release(__version__)
+        return _release(simple[1] or "0") <= _OURS
     from packaging.requirements import Requirement
 
     parsed = Requirement(requirement)
@@ -346,6 +355,9 @@ def _accepts_our_version(requirement: str) -> bool:
 def _release(version: str) -> tuple[int, ...]:
     """Give the numbers of a version without zeros at their end: 1.0 is as good as 1."""
     return tuple(map(int, re.sub(r"(\.0+)+$", "", version).split(".")))
+
+
+_OURS: Final = _release(__version__) if re.fullmatch(r"[\d.]+", __version__) else None
 
 
 def _check_api(module: object) -> tuple[int, int]:
@@ -399,9 +411,7 @@ def _collect(results: Iterable[Any], kind: type[_T], hook: str) -> tuple[_T, ...
 
 
 def _check_repeats(specs: Iterable[Spec]) -> None:
-    seen: set[tuple[str, str]] = set()
-    for spec in specs:
-        for name in (spec.name, *spec.aliases):
-            if (spec.kind, name) in seen:
-                raise PluginError(f"gives the {spec.kind} {name!r} twice")
-            seen.add((spec.kind, name))
+    names = [(spec.kind, name) for spec in specs for name in (spec.name, *spec.aliases)]
+    if len(set(names)) < len(names):
+        kind, name = next(one for i, one in enumerate(names) if one in names[:i])
+        raise PluginError(f"gives the {kind} {name!r} twice")

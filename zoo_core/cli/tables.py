@@ -33,13 +33,12 @@ def echo_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str 
     flush = ["" if name in right.split() else "-" for name in header]
     line = "  ".join(f"%{side}{width}s" for side, width in zip(flush, widths, strict=True))
 
-    def lines(row: Sequence[str]) -> list[str]:
-        split = [row] if widths == needed else _split(row, widths)
-        return [(line % tuple(cells)).rstrip() for cells in split]
+    def lines(rows: Sequence[Sequence[str]]) -> list[str]:
+        if widths != needed:
+            rows = [cells for row in rows for cells in _split(row, widths)]
+        return [(line % tuple(cells)).rstrip() for cells in rows]
 
-    shown = [click.style(text, bold=True) for text in lines(header)]
-    for row in rows:
-        shown += lines(row)
+    shown = [click.style(text, bold=True) for text in lines([header])] + lines(rows)
     click.echo("\n".join(shown))  # at once: line by line takes a third of a long table's time
 
 
