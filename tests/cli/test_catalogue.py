@@ -114,7 +114,10 @@ def test_list_prints_json(zoo: Zoo) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nosuch"], f"unknown kind 'nosuch'; {KINDS}"),
+        (
+            ["nosuch"],
+            f"unknown kind 'nosuch'; {KINDS}; 'zoo list \"*nosuch*\"' lists names with it",
+        ),
         ([""], f"unknown kind ''; {KINDS}"),
         (["nosuch", "resnet*", "--json"], f"unknown kind 'nosuch'; {KINDS}"),
         (["nosuch*"], "no component matches 'nosuch*'; 'zoo list' shows what there is"),

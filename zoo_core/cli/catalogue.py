@@ -50,7 +50,7 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     """
     if kind is not None and pattern is None and set(kind) & set("*?[/"):
         kind, pattern = None, kind
-    kind = _kind(kind)
+    kind = _kind(kind, pattern)
     kinds = [known for known in KINDS if kind in (None, known)]
     specs = list_components(kind, pattern) if kinds else []
     sources = registry.of_kind(*kinds).sources()
@@ -72,13 +72,14 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     echo_table(["name", "kind", "what it is", "channels", "weights", "provider"], rows)
 
 
-def _kind(kind: str | None) -> str | None:
+def _kind(kind: str | None, pattern: str | None) -> str | None:
     """Give the kind that an argument means, in the plural too."""
     if kind is None or kind in LISTED:
         return kind
     if kind.removesuffix("s") in LISTED:
         return kind.removesuffix("s")
-    raise UsageError(f"unknown kind {kind!r}; kinds are {', '.join(LISTED)}")
+    hint = f"; 'zoo list \"*{kind}*\"' lists names with it" if kind and pattern is None else ""
+    raise UsageError(f"unknown kind {kind!r}; kinds are {', '.join(LISTED)}{hint}")
 
 
 def _models(pattern: str | None) -> list[NamedModel]:
