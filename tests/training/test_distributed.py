@@ -72,11 +72,11 @@ AVERAGING = {"ema": 0.9, "frozen": ["decoder"]}
 @pytest.mark.parametrize(
     ("options", "strategy"),
     [
-        (PLAIN, "ddp"),
-        (PLAIN, "fsdp"),
         (UNEVEN, "ddp"),
         (ACCUMULATING, "fsdp"),
         (AVERAGING, "ddp"),
+        pytest.param(PLAIN, "ddp", marks=pytest.mark.long),
+        pytest.param(PLAIN, "fsdp", marks=pytest.mark.long),
         pytest.param(UNEVEN, "fsdp", marks=pytest.mark.long),
         pytest.param(ACCUMULATING, "ddp", marks=pytest.mark.long),
         pytest.param(AVERAGING, "fsdp", marks=pytest.mark.long),
@@ -97,7 +97,7 @@ def test_blocks_of_their_own_shards_give_the_same(tmp_path: Path) -> None:
     check_close(one, two)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.long), "fsdp"])
 def test_half_precision_goes_with_processes(strategy: str, tmp_path: Path) -> None:
     _, one = run(1, tmp_path / "one")
     _, two = run(2, tmp_path / "two", strategy=strategy, dtype="float16")
@@ -108,7 +108,7 @@ def test_half_precision_goes_with_processes(strategy: str, tmp_path: Path) -> No
     ("strategy", "workers"),
     [
         ("ddp", 2),
-        ("fsdp", 0),
+        pytest.param("fsdp", 0, marks=pytest.mark.long),
         pytest.param("ddp", 0, marks=pytest.mark.long),
         pytest.param("fsdp", 2, marks=pytest.mark.long),
     ],

@@ -67,7 +67,10 @@ def test_a_model_exports_with_open_batch_and_size(
 
 
 @every_decoder
-@pytest.mark.parametrize(("name", "training"), [("from stride 2", False), ("vit 14", True)])
+@pytest.mark.parametrize(
+    ("name", "training"),
+    [pytest.param("from stride 2", False, marks=pytest.mark.long), ("vit 14", True)],
+)
 def test_it_compiles_whole_and_once(decoder: str, name: str, training: bool) -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)

@@ -304,7 +304,7 @@ def _fresh_compiler() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_fresh_compiler")
-@pytest.mark.parametrize("schedule", ["cnn", "vit 14"])
+@pytest.mark.parametrize("schedule", ["cnn", pytest.param("vit 14", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", DECODERS)
 def test_it_compiles_without_a_break(name: str, schedule: str) -> None:
     decoder = narrow(name, schedule).eval()
