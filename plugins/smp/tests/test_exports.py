@@ -48,7 +48,14 @@ def _model(name: str, schedule: str) -> _Model:
     return _Model(narrow(name, schedule).eval(), schedule_of(schedule)).eval()
 
 
-@pytest.mark.parametrize("schedule", ["cnn", "dilated to 8", "vit 14"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "cnn",
+        pytest.param("dilated to 8", marks=pytest.mark.long),
+        pytest.param("vit 14", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("name", DECODERS)
 def test_it_exports_for_all_sizes_at_once(name: str, schedule: str) -> None:
     model = _model(name, schedule)

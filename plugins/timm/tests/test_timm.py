@@ -288,7 +288,15 @@ def _fresh_compiler() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_fresh_compiler")
-@pytest.mark.parametrize("name", [*CNNS, "mixer_s32_224"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("resnet18", marks=pytest.mark.long),
+        "efficientnet_lite0",
+        pytest.param("convnext_atto", marks=pytest.mark.long),
+        "mixer_s32_224",
+    ],
+)
 def test_it_compiles_without_a_break(name: str) -> None:
     model = _Both(TimmBackbone(name).eval())
     compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)

@@ -160,7 +160,10 @@ def test_pictures_do_not_depend_on_each_other() -> None:
         torch.testing.assert_close(both[1:], one)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny", "vit_spatial_tiny", "dinov2_small"])
+@pytest.mark.parametrize(
+    "name",
+    ["vit_tiny", pytest.param("vit_spatial_tiny", marks=pytest.mark.long), "dinov2_small"],
+)
 def test_programs_are_exported_for_any_size(name: str) -> None:
     model = zoo.build(f"{name}+unet", num_classes_classification=5, image_size=56).eval()
     example = torch.rand(2, 3, 70, 90)
