@@ -37,6 +37,7 @@ from zoo_core.hardware import has_units
 STEPS: Final = 50
 ROUNDS: Final = 5
 BATCH: Final = 8
+FORWARDS: Final = 4
 CAMS: Final = (
     "grad_cam", "grad_cam_plus_plus", "layer_cam", "hires_cam", "xgrad_cam", "eigen_cam",
     "ablation_cam",
@@ -121,12 +122,24 @@ def measured(runs: Runs, rounds: int) -> tuple[dict[str, list[float]], dict[str,
     return taken, given
 
 
-def show(taken: Mapping[str, list[float]], unit: float) -> None:
-    """Print medians in units of a forward."""
-    for name, seconds in taken.items():
-        passes = [one / unit for one in seconds]
-        spread = f"{min(passes):.2f}-{max(passes):.2f}"
-        print(f"{name:34} {statistics.median(passes):7.2f}  ({spread})", flush=True)
+def show(name: str, passes: list[float]) -> None:
+    """Print the median of what something took in units of a forward."""
+    spread = f"{min(passes):.2f}-{max(passes):.2f}"
+    print(f"{name:34} {statistics.median(passes):7.2f}  ({spread})", flush=True)
+
+
+def show_long(runs: Runs, forward: Callable[[], Any]) -> None:
+    """Print what runs of minutes take, in units of the forwards before and after each.
+
+    In minutes a shared machine grows faster and slower; a unit of another time would mislead.
+    """
+    before, _ = measured({"a forward pass": forward}, FORWARDS)
+    for name, run in runs.items():
+        taken, _ = measured({name: run}, 1)
+        after, _ = measured({"a forward pass": forward}, FORWARDS)
+        units = [*before["a forward pass"], *after["a forward pass"]]
+        show(name, [taken[name][0] / unit for unit in units])
+        before = after
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -167,14 +180,15 @@ def main(steps: int = STEPS, rounds: int = ROUNDS) -> None:
     pictures = torch.rand(BATCH, 3, 224, 224)
     with torch.no_grad():
         target = model(pictures).argmax(1)
-    taken, given = measured(short_runs(model, pictures, target), rounds)
+    short = short_runs(model, pictures, target)
+    taken, given = measured(short, rounds)
     check(given)
     unit = statistics.median(taken["a forward pass"])
     print(f"In forward passes of {unit:.2f} s, medians of {rounds} rounds:")
-    show(taken, unit)
-    print(f"With {steps} steps, of one round:")
-    taken, given = measured(long_runs(model, pictures, target, steps), 1)
-    show(taken, unit)
+    for name, seconds in taken.items():
+        show(name, [one / unit for one in seconds])
+    print(f"With {steps} steps, once, in forward passes right before and after:")
+    show_long(long_runs(model, pictures, target, steps), short["a forward pass"])
     if not has_units(pictures.device):
         print('precision="auto" is "full" here: the processor has no units for bfloat16.')
     child = [sys.executable, "-m", "benchmarks.passes", "memory"]
