@@ -13,9 +13,7 @@ Run ``python -m benchmarks.passes [STEPS [ROUNDS]]``; it takes half an hour, and
 from __future__ import annotations
 
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -23,8 +21,9 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18, resnet50
+from torchvision.models import resnet50
 
+from benchmarks.explaining import CAPTUM, ZOO, peaks
 from zoo_core.explainability import (
     Explainer,
     GradCAM,
@@ -156,22 +155,6 @@ def check(given: Mapping[str, Any]) -> None:
     assert ((saliency - theirs).abs().mean() / theirs.abs().mean()) < 1e-3
 
 
-def memory(who: str) -> None:
-    """Print how many bytes one explanation takes at its peak beside what was there before."""
-    from captum.attr import IntegratedGradients as Theirs
-
-    model = resnet18().eval()
-    pictures, target = torch.rand(BATCH, 3, 224, 224), torch.zeros(BATCH, dtype=torch.long)
-    with torch.no_grad():
-        model(pictures)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if who == "zoo":
-        IntegratedGradients(model, baseline="zero").explain(pictures, target_class=target)
-    else:
-        Theirs(model).attribute(pictures, target=target, n_steps=50)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
-
-
 def main(steps: int = STEPS, rounds: int = ROUNDS) -> None:
     """Measure, and print."""
     torch.manual_seed(0)
@@ -191,20 +174,14 @@ def main(steps: int = STEPS, rounds: int = ROUNDS) -> None:
     show_long(long_runs(model, pictures, target, steps), short["a forward pass"])
     if not has_units(pictures.device):
         print('precision="auto" is "full" here: the processor has no units for bfloat16.')
-    child = [sys.executable, "-m", "benchmarks.passes", "memory"]
-    peaks = {
-        who: int(subprocess.run([*child, who], check=True, capture_output=True).stdout)
-        for who in ("zoo", "captum")
-    }
+    memory = peaks("integrated_gradients", BATCH, steps, 1).taken
+    zoo, captum = memory[ZOO][0], memory[CAPTUM][0]
     print(
-        f"integrated gradients, peak memory: zoo {peaks['zoo'] / 1e6:.0f} MB, "
-        f"captum {peaks['captum'] / 1e6:.0f} MB, {peaks['zoo'] / peaks['captum']:.3f} of it"
+        f"integrated gradients of a ResNet-18, peak memory: zoo {zoo / 1e6:.0f} MB, captum "
+        f"{captum / 1e6:.0f} MB, {zoo / captum:.3f} of it"
     )
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["memory"]:
-        memory(sys.argv[2])
-    else:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        main(*map(int, sys.argv[1:]))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main(*map(int, sys.argv[1:]))

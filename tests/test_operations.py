@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
@@ -236,3 +237,30 @@ def test_commands_import_few_modules(line: str) -> None:
     modules = json.loads(done.stderr.splitlines()[-1])
     assert len(modules) <= 290, len(modules)
     assert sum(name.startswith("zoo_core") for name in modules) <= 35
+
+
+LOADING = """
+import json, sys
+import zoo_core
+for recipe in sys.argv[2:]:
+    zoo_core.build(recipe, weights=f"{sys.argv[1]}/{recipe}.safetensors")
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_loading_weights_does_without_torchs_compiler(tmp_path: Path) -> None:
+    """Torch needs it for the shapes of tensors without values, and takes as long as for itself."""
+    recipes = ("resnet18", "vit_tiny", "vit_spatial_tiny", "dinov2_small")
+    for recipe in recipes:
+        weights = zoo.build(recipe, seed=0).backbone.state_dict()
+        save_file(weights, tmp_path / f"{recipe}.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, str(tmp_path), *recipes],
+        env=os.environ | {"ZOO_PLUGINS": "zoo-resnet,zoo-vit"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(json.loads(done.stdout))
+    assert "torch" in modules
+    assert not modules & {"torch._dynamo", "sympy", "torchvision", "timm"}

@@ -1,7 +1,8 @@
 """Models without data: constructed without initial values, run for their shapes only.
 
 On the meta device, torch works out what its commonest functions give in Python, which takes up to
-a millisecond a call. Here it is told at a glance.
+a millisecond a call, and for some imports its compiler first, which takes as long as importing
+torch. Here it is told at a glance.
 """
 
 from __future__ import annotations
@@ -63,7 +64,19 @@ def _is_plain(x: Any) -> bool:
 
 def _like(x: Tensor) -> Tensor:
     # Of a meta tensor, the general function is a slow one itself.
-    return x.new_empty(x.shape) if x.is_contiguous() else torch.empty_like(x)
+    if x.is_contiguous():
+        return x.new_empty(x.shape)
+    return x.new_empty_strided(x.shape, x.stride()) if _is_dense(x) else torch.empty_like(x)
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Tell whether values lie side by side in memory, in whichever order of axes."""
+    within = 1
+    for stride, side in sorted(zip(x.stride(), x.shape, strict=True)):
+        if side != 1 and stride != within:
+            return False
+        within *= side
+    return True
 
 
 def _fits(given: Tensor | None, shape: Sequence[int], dtype: torch.dtype) -> bool:
@@ -88,6 +101,14 @@ def _filled(tensor: Tensor, *values: Any, **options: Any) -> Tensor | None:
     if any(isinstance(value, Tensor) for value in (*values, *options.values())):
         return None
     return tensor if _is_plain(tensor) else None
+
+
+def _changed(x: Tensor, y: Any, **options: Any) -> Tensor | None:
+    if not _is_plain(x) or 0 in x.stride() or options:
+        return None
+    if isinstance(y, Tensor):
+        return x if y.is_meta and y.dtype == x.dtype and _spreads(y, x.shape) else None
+    return x if isinstance(y, int | float) else None
 
 
 def _gelu(x: Tensor, approximate: str = "none") -> Tensor | None:
@@ -165,6 +186,85 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | N
     return x.new_empty(*x.shape[:-1], width)
 
 
+def _convolved(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    simple = _is_plain(x) and x.ndim == weight.ndim == 4 and weight.dtype == x.dtype
+    if not simple or not x.is_contiguous() or not weight.is_contiguous():
+        return None
+    out, depth, *kernel = weight.shape
+    if isinstance(padding, str) or x.shape[1] != depth * groups or out % groups:
+        return None
+    if not _fits(bias, (out,), x.dtype):
+        return None
+    ways = zip(x.shape[2:], kernel, *map(_pair, (stride, padding, dilation)), strict=True)
+    sides = [
+        (side + 2 * beside - apart * (taps - 1) - 1) // step + 1
+        for side, taps, step, beside, apart in ways
+    ]
+    return x.new_empty(len(x), out, *sides) if min(sides) > 0 else None
+
+
+def _pair(value: int | Sequence[int]) -> Sequence[int]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _pooled(
+    x: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | None:
+    if not _is_plain(x) or x.ndim != 4 or not x.is_contiguous() or ceil_mode or return_indices:
+        return None
+    steps = kernel_size if stride is None else stride
+    ways = list(zip(x.shape[2:], *map(_pair, (kernel_size, steps, padding, dilation)), strict=True))
+    if 0 in x.shape or any(2 * beside > taps for _, taps, _, beside, _ in ways):
+        return None
+    sides = [
+        (side + 2 * beside - apart * (taps - 1) - 1) // step + 1
+        for side, taps, step, beside, apart in ways
+    ]
+    return x.new_empty(*x.shape[:2], *sides) if min(sides) > 0 else None
+
+
+def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    first = tensors[0]
+    # Of four axes, the result takes over an order in memory that all have.
+    if not all(_is_plain(x) and (x.is_contiguous() or x.ndim < 4) for x in tensors):
+        return None
+    axis = range(first.ndim)[dim]
+    shapes = [[*x.shape[:axis], *x.shape[axis + 1 :]] for x in tensors]
+    same = all(
+        x.dtype == first.dtype and shape == shapes[0]
+        for x, shape in zip(tensors, shapes, strict=True)
+    )
+    if not same or any(0 in x.shape for x in tensors):
+        return None
+    sides = list(first.shape)
+    sides[axis] = sum(x.shape[axis] for x in tensors)
+    return first.new_empty(sides)
+
+
+def _averaged(x: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Tensor | None:
+    if not _is_plain(x):
+        return None
+    dims = {range(x.ndim)[one] for one in ([dim] if isinstance(dim, int) else dim)}
+    if not dims or (isinstance(dim, Sequence) and len(dims) < len(dim)):
+        return None
+    sides = [1 if i in dims else side for i, side in enumerate(x.shape) if keepdim or i not in dims]
+    return x.new_empty(sides)
+
+
 def _interpolated(
     x: Tensor,
     size: int | Sequence[int] | None = None,
@@ -174,13 +274,18 @@ def _interpolated(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Tensor | None:
-    simple = _is_plain(x) and x.ndim == 4 and x.is_contiguous() and 0 not in x.shape
-    if not simple or size is None or scale_factor is not None or recompute_scale_factor:
+    simple = _is_plain(x) and x.ndim == 4 and 0 not in x.shape
+    orders = (torch.contiguous_format, torch.channels_last)
+    order = next((one for one in orders if simple and x.is_contiguous(memory_format=one)), None)
+    if order is None or size is None or scale_factor is not None or recompute_scale_factor:
         return None
     if mode not in ("bilinear", "bicubic") or (antialias and align_corners):
         return None
     height, width = (size, size) if isinstance(size, int) else size
-    return x.new_empty(*x.shape[:2], height, width) if min(height, width) > 0 else None
+    if min(height, width) < 1:
+        return None
+    made = x.new_empty(*x.shape[:2], height, width)
+    return made if order is orders[0] else torch.empty_like(made, memory_format=order)
 
 
 def _attention(
@@ -215,7 +320,8 @@ _SHORTCUTS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
         (nn.init.constant_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_), _filled
     ),
     **dict.fromkeys((Tensor.fill_, Tensor.zero_, Tensor.normal_, Tensor.uniform_), _filled),
-    **dict.fromkeys((Tensor.add_, Tensor.mul_, Tensor.clamp_, Tensor.erfinv_), _filled),
+    **dict.fromkeys((Tensor.clamp_, Tensor.erfinv_), _filled),
+    **dict.fromkeys((Tensor.add_, Tensor.mul_, Tensor.__iadd__, Tensor.__imul__), _changed),
     **dict.fromkeys((Tensor.add, Tensor.sub, Tensor.mul, torch.add, torch.mul), _pairwise),
     **dict.fromkeys((Tensor.__eq__, Tensor.__ne__, Tensor.eq, Tensor.ne), _compared),
     Tensor.masked_fill: _masked,
@@ -224,6 +330,10 @@ _SHORTCUTS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     F.layer_norm: _layer_norm,
     F.batch_norm: _batch_norm,
     F.linear: _linear,
+    F.conv2d: _convolved,
+    F.max_pool2d: _pooled,
+    torch.cat: _joined,
+    **dict.fromkeys((Tensor.mean, torch.mean), _averaged),
     F.interpolate: _interpolated,
     F.scaled_dot_product_attention: _attention,
 }
