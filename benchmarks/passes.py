@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from benchmarks.explaining import CAPTUM, ZOO, peaks
+from benchmarks.comparing import ZOO
+from benchmarks.explaining import CAPTUM, peaks
 from zoo_core.explainability import (
     Explainer,
     GradCAM,
