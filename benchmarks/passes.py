@@ -6,8 +6,8 @@ clock, and maps that should be equal are compared. The peers are given the targe
 finds it. Memory is what integrated gradients take at their peak, of a ResNet-18, as captum's
 default would need 34 GB for the larger one.
 
-Run ``python -m benchmarks.passes [STEPS [ROUNDS]]``; it takes a quarter of an hour, and so is no part of
-``python -m benchmarks``, whose area ``explaining`` has more methods and fewer pictures.
+Run ``python -m benchmarks.passes [STEPS [ROUNDS]]``; it takes a quarter of an hour, and so is no
+part of ``python -m benchmarks``, whose area ``explaining`` has more methods and fewer pictures.
 """
 
 from __future__ import annotations
