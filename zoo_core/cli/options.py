@@ -168,7 +168,8 @@ def ready_model(model: str, options: dict[str, Any], device: str | None = "cpu")
     if not Path(model, "config.json").is_file():
         if model.startswith((".", "/", "~")) or Path(model).is_dir():
             raise SavedModelError(f"{model} is no folder with a saved model: no config.json in it")
-        place = _place(device)
+        if device not in (None, "cpu"):
+            _place(device)  # refused before anything is built; and what needs no torch, without it
         try:
             built = build_model(model, **options)
         except UnknownComponentError as error:
@@ -185,7 +186,7 @@ def ready_model(model: str, options: dict[str, Any], device: str | None = "cpu")
             )
         else:
             _warn_of_random_heads(built)
-        return built.eval().to(place)
+        return built.eval().to(_place(device))
     given = [name for name, value in options.items() if _is_given(value)]
     if given:
         names = {"settings": "set", "licences": "license"}
