@@ -217,7 +217,7 @@ def test_it_compiles_whole(both: MultitaskModel) -> None:
         ("resnet18", 33),
         ("resnet18+cbam+unet", 33),
         pytest.param("timm/resnet18+unet", 33, marks=pytest.mark.long),
-        ("timm/efficientnet_lite0+unet", 33),
+        pytest.param("timm/efficientnet_lite0+unet", 33, marks=pytest.mark.long),
         ("timm/vit_tiny_patch16_224+unet", 64),
     ],
 )

@@ -18,6 +18,8 @@ from zoo_smp.pooling import Averages
 from .conftest import DECODERS, narrow, schedule_of
 
 SIDES = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+FIRST = ("unet", "unetplusplus", "deeplabv3plus", "segformer", "upernet", "dpt")
+"""Those that are tried at once; the others take a minute between them."""
 SIZES = ((75, 110), (64, 96), (33, 64), (200, 257))
 
 
@@ -56,7 +58,10 @@ def _model(name: str, schedule: str) -> _Model:
         pytest.param("vit 14", marks=pytest.mark.long),
     ],
 )
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in FIRST else pytest.mark.long) for name in DECODERS],
+)
 def test_it_exports_for_all_sizes_at_once(name: str, schedule: str) -> None:
     model = _model(name, schedule)
     # PAN halves its last map thrice, and torch ties what has a single pixel then.
@@ -69,7 +74,7 @@ def test_it_exports_for_all_sizes_at_once(name: str, schedule: str) -> None:
             torch.testing.assert_close(program.module()(picture), model(picture))
 
 
-@pytest.mark.parametrize("name", ["pspnet", "upernet"])
+@pytest.mark.parametrize("name", [pytest.param("pspnet", marks=pytest.mark.long), "upernet"])
 def test_pooling_exports_to_onnx_for_all_sizes_at_once(name: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
