@@ -188,6 +188,7 @@ class PluginLoader:
         """Undo the registration of a plugin that failed at it or afterwards."""
         if self.manager.has_plugin(distribution):
             self.manager.unregister(name=distribution)
+        self._hooks.pop(distribution, None)
         self._givers = {key: name for key, name in self._givers.items() if name != distribution}
 
     def own(self, distribution: str, hook: str) -> Iterator[Any]:

@@ -203,16 +203,27 @@ def _convolved(
         return None
     if not _fits(bias, (out,), x.dtype):
         return None
-    ways = zip(x.shape[2:], kernel, *map(_pair, (stride, padding, dilation)), strict=True)
+    sides = _slid(x.shape[2:], kernel, stride, padding, dilation)
+    return None if sides is None else x.new_empty(len(x), out, *sides)
+
+
+def _slid(
+    shape: Sequence[int],
+    kernel: int | Sequence[int],
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+) -> list[int] | None:
+    """Give the sides of what a window gives that slides over an image, if there is such a way."""
+    pairs = [(one, one) if isinstance(one, int) else one for one in (kernel, stride, dilation)]
+    edges = (padding, padding) if isinstance(padding, int) else padding
+    if min(edges) < 0 or any(min(pair) < 1 for pair in pairs):
+        return None
     sides = [
-        (side + 2 * beside - apart * (taps - 1) - 1) // step + 1
-        for side, taps, step, beside, apart in ways
+        (side + 2 * edge - apart * (taps - 1) - 1) // step + 1
+        for side, edge, taps, step, apart in zip(shape, edges, *pairs, strict=True)
     ]
-    return x.new_empty(len(x), out, *sides) if min(sides) > 0 else None
-
-
-def _pair(value: int | Sequence[int]) -> Sequence[int]:
-    return (value, value) if isinstance(value, int) else value
+    return sides if min(sides) > 0 else None
 
 
 def _pooled(
@@ -226,15 +237,12 @@ def _pooled(
 ) -> Tensor | None:
     if not _is_plain(x) or x.ndim != 4 or not x.is_contiguous() or ceil_mode or return_indices:
         return None
-    steps = kernel_size if stride is None else stride
-    ways = list(zip(x.shape[2:], *map(_pair, (kernel_size, steps, padding, dilation)), strict=True))
-    if 0 in x.shape or any(2 * beside > taps for _, taps, _, beside, _ in ways):
+    kernel = [kernel_size] * 2 if isinstance(kernel_size, int) else kernel_size
+    edges = [padding] * 2 if isinstance(padding, int) else padding
+    if 0 in x.shape or any(2 * edge > taps for edge, taps in zip(edges, kernel, strict=True)):
         return None
-    sides = [
-        (side + 2 * beside - apart * (taps - 1) - 1) // step + 1
-        for side, taps, step, beside, apart in ways
-    ]
-    return x.new_empty(*x.shape[:2], *sides) if min(sides) > 0 else None
+    sides = _slid(x.shape[2:], kernel, kernel if stride is None else stride, edges, dilation)
+    return None if sides is None else x.new_empty(*x.shape[:2], *sides)
 
 
 def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:

@@ -99,6 +99,7 @@ LEFT: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (F.linear, (_x(8), _x(3, 8))),
     (F.conv2d, (_last(2, 9, 7, 4), _x(6, 4, 3, 3))),
     (F.conv2d, (_x(2, 4, 9, 7), _x(6, 4, 3, 3), None, 1, "same")),
+    (F.conv2d, (_x(2, 4, 9, 7), _x(6, 4, 3, 3), None, 1, -1)),
     (F.conv2d, (_x(4, 9, 7), _x(6, 4, 3, 3))),
     (F.conv2d, (_x(2, 4, 9, 7), _x(6, 4, 3, 3), _x(5))),
     (F.max_pool2d, (_x(2, 4, 9, 8), 3, 2, 1, 1, True)),
