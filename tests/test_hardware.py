@@ -1,6 +1,10 @@
-"""Which devices there are."""
+"""Which devices there are, and what becomes of the memory of tensors."""
 
 from __future__ import annotations
+
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -38,3 +42,32 @@ def test_another_device_is_refused_in_one_line(name: str, message: str) -> None:
     with pytest.raises(InputError) as raised:
         find_device(name)
     assert str(raised.value) == message
+
+
+FAULTS = """
+import resource, sys, torch
+from zoo_core.hardware import keep_freed_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+print(keep_freed_memory() if sys.argv[1] == "keep" else None)
+torch.ones(16 << 20)
+before = faults()
+for _ in range(10):
+    torch.ones(16 << 20)
+print((faults() - before) * resource.getpagesize() / (16 << 22))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_memory_of_tensors_is_used_again() -> None:
+    shares = {}
+    for how in ("as usual", "keep"):
+        ran = subprocess.run(
+            [sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True
+        )
+        told, shares[how] = ran.stdout.split()
+        assert told == {"as usual": "None", "keep": "True"}[how]
+    assert float(shares["as usual"]) > 9  # each of ten is asked for anew
+    assert float(shares["keep"]) < 2

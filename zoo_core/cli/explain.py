@@ -136,6 +136,9 @@ def explain(
         if name != "all":
             _ = registry.explainers[name]
     ready = ready_model(model, options, device)
+    from zoo_core.hardware import keep_freed_memory
+
+    keep_freed_memory()
     _check_takes_pictures(ready, model)
     run = _Run(model, ready, methods, task, target, score, precision, out)
     found = list(_found(images, out))

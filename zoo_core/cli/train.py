@@ -286,9 +286,11 @@ def train(
     parts = parse_settings(settings.settings)
     if Path(settings.recipe, "config.json").is_file():
         _check_saved(settings)
+    from zoo_core.hardware import keep_freed_memory
     from zoo_core.training.job import Job
     from zoo_core.training.world import join
 
+    keep_freed_memory()
     world = join(settings.device)
     folder = world.from_main(folder)  # another process may have begun it by now
     shows = world.is_main and not as_json
