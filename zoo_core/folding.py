@@ -247,7 +247,7 @@ class Folding(TorchFunctionMode):
         return self.call(func, args, kwargs)
 
     def call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Call a function that is none of a pair."""
+        """Call a function; of a pair, the convolution with the weights that it has then."""
         return func(*args, **kwargs)
 
     def __exit__(self, *raised: Any) -> None:
@@ -267,8 +267,12 @@ class Folding(TorchFunctionMode):
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
+        def convolved(weight: Tensor, bias: Tensor | None) -> Tensor:
+            output: Tensor = self.call(F.conv2d, (input, weight, bias, *args), kwargs)
+            return output
+
         def alone() -> Tensor:
-            return F.conv2d(input, weight, bias, *args, **kwargs)
+            return convolved(weight, bias)
 
         if not isinstance(weight, nn.Parameter):
             return alone()
@@ -276,7 +280,7 @@ class Folding(TorchFunctionMode):
         if norm is not None and self._joint is not None:
             joint = self._joint.of(weight, bias, norm)
             if joint is not None:
-                output = F.conv2d(input, *joint, *args, **kwargs)
+                output = convolved(*joint)
                 self._joined[id(output)] = _Joined(output, alone, norm)
                 return output
         output = alone()

@@ -10,7 +10,6 @@ import torch
 
 from zoo_core.errors import InputError
 
-
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 

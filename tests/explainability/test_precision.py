@@ -15,7 +15,13 @@ from torch.overrides import TorchFunctionMode
 
 import zoo_core as zoo
 from zoo_core.errors import InputError
-from zoo_core.explainability import Explainer, IntegratedGradients, SmoothGrad, VanillaSaliency
+from zoo_core.explainability import (
+    RISE,
+    Explainer,
+    IntegratedGradients,
+    SmoothGrad,
+    VanillaSaliency,
+)
 from zoo_core.explainability import precision as precisions
 from zoo_core.explainability.lean import Lean
 from zoo_core.explainability.precision import agreement
@@ -53,6 +59,16 @@ class Disagreeing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         far = self.first(x) + 1000
         return self.last((far - 1000).square().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class Cancelling(nn.Sequential):
+    """Takes from each other what differs by less than bfloat16 keeps."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 3, 1))
+        with torch.no_grad():
+            self[0].weight[8:] = self[0].weight[:8] * (1 + 2**-12)
+            self[1].weight[:, 8:] = -self[1].weight[:, :8]
 
 
 class Viewing(nn.Module):
@@ -148,13 +164,58 @@ def test_auto_keeps_to_full_precision_where_the_two_disagree(
     monkeypatch.setattr(precisions, "has_units", lambda device: True)
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    for model, expected in ((Disagreeing(), "full"), (plain, "bfloat16")):
-        explainer = SmoothGrad(model.eval(), **LOWERABLE)
+    for explains, disagreeing, lowered in (
+        (SmoothGrad, nn.Sequential(Cancelling(), plain), "bfloat16 backward"),
+        (RISE, Disagreeing(), "bfloat16"),
+    ):
+        for model, expected in ((disagreeing, "full"), (plain, lowered)):
+            explainer = explains(model.eval(), 4)
+            found = explainer.explanation(pictures, target_class=0, precision="auto")
+            assert found.facts.details["precision"] == expected
+            full = explainer.explain(pictures, target_class=0)
+            assert found.values.equal(full) == (expected == "full")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.Conv2d(4, 6, (3, 1), stride=(2, 1), padding=(1, 0), dilation=(1, 2), bias=False),
+        nn.Conv2d(4, 6, 1, stride=2),
+        nn.Conv2d(4, 6, 3, padding="same"),
+        nn.Conv2d(4, 8, 3, groups=4),
+        nn.Linear(10, 6),
+        nn.Linear(10, 6, bias=False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_of_a_low_gradient_the_way_there_is_untouched_and_the_way_back_rounded(
+    layer: nn.Conv2d | nn.Linear, order: torch.memory_format
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, 12, 10, generator=generator).contiguous(memory_format=order)
+    x.requires_grad_()
+    expected = layer(x)
+    with Lean(Pairs(), None, low_backward=True):
+        found = layer(x)
+    assert found.equal(expected)
+    weights = torch.randn(expected.shape, generator=generator)
+    full, low = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (expected, found))
+    assert low.dtype == torch.float32
+    assert (low - full).norm() < 0.01 * full.norm()
+    exact = isinstance(layer, nn.Conv2d) and (layer.groups > 1 or layer.padding == "same")
+    assert low.equal(full) == exact
+
+
+def test_a_rounded_way_back_hardly_turns_a_deep_model(resnet: nn.Module, pictures: Tensor) -> None:
+    explainer = SmoothGrad(resnet, **LOWERABLE)
+    full = explainer.explain(pictures, target_class=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precisions, "has_units", lambda device: True)
         found = explainer.explanation(pictures, target_class=0, precision="auto")
-        assert found.facts.details["precision"] == expected
-        assert expected == "bfloat16" or found.values.equal(
-            explainer.explain(pictures, target_class=0)
-        )
+    assert found.facts.details["precision"] == "bfloat16 backward"
+    assert agreement(found.values, full, torch.arange(2)) > 0.999
 
 
 def test_a_model_in_lower_precision_already_is_run_as_it_is(pictures: Tensor) -> None:

@@ -17,7 +17,15 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 import zoo_core as zoo
-from zoo_core.explainability import Explainer, GradCAM, IntegratedGradients, VanillaSaliency
+from zoo_core.explainability import (
+    Explainer,
+    GradCAM,
+    IntegratedGradients,
+    SmoothGrad,
+    VanillaSaliency,
+)
+from zoo_core.explainability import precision as precisions
+from zoo_core.explainability.precision import agreement
 from zoo_core.pictures import prepare
 
 TABBY, ESPRESSO = 281, 967
@@ -127,3 +135,15 @@ def test_integrated_gradients_are_captums(model: Any, pictures: Tensor) -> None:
     explainer = IntegratedGradients(exact, num_steps=3, baseline="zero", complete=False)
     found = explainer.explain(inputs, target_class=[TABBY, ESPRESSO])
     torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=2e-7)
+
+
+@pytest.mark.parametrize("explains", [IntegratedGradients, SmoothGrad])
+def test_the_precision_that_auto_picks_keeps_the_order_of_values(
+    model: Any, pictures: Tensor, explains: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precisions, "has_units", lambda device: True)
+    explainer = explains(model, 4)
+    full = explainer.explain(pictures[:2])
+    found = explainer.explanation(pictures[:2], precision="auto")
+    assert found.facts.details["precision"] == "bfloat16 backward"
+    assert agreement(found.values, full, torch.arange(2)) > 0.999

@@ -93,8 +93,9 @@ class _MethodType(click.ParamType[Any]):
     type=click.Choice(["auto", "full", "bfloat16", "exact"]),
     default="auto",
     show_default=True,
-    help="Of methods that run many copies: auto is bfloat16 where the device has units for it and "
-    "first copies agree; exact runs the model just as it is.",
+    help="Of methods that run many copies: auto takes scores, and the way back of gradients, in "
+    "bfloat16 where the device has units for it and first copies agree; exact runs the model just "
+    "as it is.",
 )
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

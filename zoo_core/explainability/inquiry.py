@@ -242,9 +242,7 @@ class Inquiry:
         asked = target.probability if probability else target.score
         if exact:
             return asked(self._run(pictures, as_called=True)[1], rows)
-        return self.sampling.run(
-            "scores", rows, lambda low: asked(self._run(pictures, low=low)[1], rows)
-        )
+        return self.sampling.scores(rows, lambda low: asked(self._run(pictures, low=low)[1], rows))
 
     def gradients(self, pictures: Tensor, rows: Tensor, *, exact: bool = False) -> Tensor:
         """Give the gradients ``[N, C, H, W]`` of the scores at changed pictures.
@@ -259,8 +257,9 @@ class Inquiry:
         """
         if exact:
             return self._gradients(pictures, rows, as_called=True)
-        return self.sampling.run(
-            "gradients", rows, lambda low: self._gradients(pictures, rows, low=low)
+        way = "low_backward" if self.sampling.backward_only else "low"
+        return self.sampling.gradients(
+            rows, lambda some, low: self._gradients(pictures[some], rows[some], **{way: low})
         )
 
     def _gradients(self, pictures: Tensor, rows: Tensor, **how: bool) -> Tensor:
@@ -341,6 +340,7 @@ class Inquiry:
         batch: int | None = None,
         *,
         low: bool = False,
+        low_backward: bool = False,
         as_called: bool = False,
     ) -> tuple[str, Tensor]:
         """Run the model as far as the task needs it, and give the task and its logits.
@@ -349,6 +349,7 @@ class Inquiry:
             pictures: Pictures ``[B, C, H, W]``.
             batch: How many logits there are, if not one for each picture.
             low: Whether it is run in bfloat16.
+            low_backward: Whether a gradient of what it gives is taken in bfloat16.
             as_called: Whether it is run just as the caller would, and not with less work.
         """
         as_called = as_called or self._exact
@@ -358,7 +359,7 @@ class Inquiry:
             if as_called:
                 return run_heads(self.model, fed, self._task, batch)
             joint = None if self._observed is None else self._joint
-            stack.enter_context(Lean(self._pairs or Pairs(), joint))
+            stack.enter_context(Lean(self._pairs or Pairs(), joint, low_backward=low_backward))
             if self._channels_last:
                 try:
                     ordered = fed.contiguous(memory_format=torch.channels_last)

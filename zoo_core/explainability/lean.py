@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo_core.folding import Folding
+from zoo_core.explainability.low_backward import LOW
+from zoo_core.folding import Folding, JointWeights, Pairs
 
 
 class Lean(Folding):
@@ -19,12 +20,26 @@ class Lean(Folding):
     eval mode is the one multiplication and addition that it amounts to, with the same result, which
     on a CPU takes less time, too. With joint weights, a convolution does its norm's work, and
     results differ by rounding, which turns a rectifier's gradient where it was near its kink.
+
+    Args:
+        pairs: As for :class:`zoo_core.folding.Folding`.
+        joint: As for it.
+        low_backward: Whether gradients pass back through convolutions and linear layers in
+            bfloat16, which the way there does not notice.
     """
+
+    def __init__(
+        self, pairs: Pairs, joint: JointWeights | None, *, low_backward: bool = False
+    ) -> None:
+        super().__init__(pairs, joint)
+        self._low_backward = low_backward
 
     def call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Call a function, or its lean form."""
         if func is F.batch_norm:
             return _batch_norm(*args, **kwargs)
+        if self._low_backward and func in LOW:
+            return LOW[func](*args, **kwargs)
         if func is F.linear and len(args) > 1:
             args = (args[0], _without_gradient(args[1]), *args[2:])
         return func(*args, **kwargs)
