@@ -365,7 +365,9 @@ class Registry(Components):
             known += [f"{plain}.{entry.tag}" for _, entry in entries]
         plain = name.rpartition(":")[2][: 2 * LONGEST]
         near = get_close_matches(plain, dict.fromkeys(known), 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "'zoo list' shows what there is"
+        hint = "'zoo weights list' shows what there is"
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
         return f"unknown weights {name!r}; {hint}"
 
     def tags_of(self, spec: Spec) -> list[str]:

@@ -375,10 +375,16 @@ def test_a_run_that_fails_leaves_the_page_as_it_was(invoke: Invoke, photos: Phot
 
 
 def test_names_are_completed(zoo: Zoo) -> None:
-    words = "zoo explain resnet50 --method grad"
-    done = zoo(_ZOO_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD="4")
-    assert "plain,grad_cam" in done.stdout.splitlines()
-    assert "plain,saliency" not in done.stdout.splitlines()
+    for begun, whole, others in (
+        ("grad", "grad_cam", {"saliency", "captum/lime"}),
+        ("captum/li", "captum/lime", {"grad_cam", "captum/lrp"}),
+        ("al", "all", {"grad_cam"}),
+    ):
+        words = f"zoo explain resnet50 --method {begun}"
+        done = zoo(_ZOO_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD="4")
+        completed = {line.removeprefix("plain,") for line in done.stdout.splitlines()}
+        assert whole in completed
+        assert not completed & others
 
 
 def test_help_is_light(zoo: Zoo) -> None:

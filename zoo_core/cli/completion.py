@@ -22,7 +22,7 @@ class NameType(click.ParamType[Any]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Give the names that begin with what is there."""
-        return _names(incomplete, "", lambda kind: True)
+        return completed_names(incomplete, "", lambda kind: True)
 
 
 class RecipeType(click.ParamType[Any]):
@@ -36,10 +36,11 @@ class RecipeType(click.ParamType[Any]):
         """Give backbones and named models, and after a plus attentions and decoders."""
         before, plus, last = incomplete.rpartition("+")
         kinds = ("attention", "decoder") if plus else ("backbone", "model")
-        return _names(last, before + plus, kinds.__contains__)
+        return completed_names(last, before + plus, kinds.__contains__)
 
 
-def _names(start: str, before: str, wanted: Callable[[str], bool]) -> list[CompletionItem]:
+def completed_names(start: str, before: str, wanted: Callable[[str], bool]) -> list[CompletionItem]:
+    """Give the names of some kinds that begin so, each with what stands before it."""
     from zoo_core.catalogue import registry
 
     items = [
@@ -63,7 +64,7 @@ def _names(start: str, before: str, wanted: Callable[[str], bool]) -> list[Compl
         if start.startswith(source.prefix) or source in entered:
             items += [
                 CompletionItem(before + source.prefix + name)
-                for name in registry.source_names(source)
+                for name in registry.sourcecompleted_names(source)
                 if (source.prefix + name).startswith(start)
             ]
         elif source in begun:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from zoo_core.cli.completion import completed_names
 from zoo_core.cli.options import ModelType, device_option, model_options, ready_model
 from zoo_core.cli.predict import _channels, _check_takes_pictures, _found
 from zoo_core.cli.tables import echo_json, echo_table
@@ -44,15 +45,10 @@ class _MethodType(click.ParamType[Any]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from zoo_core.catalogue import registry
-
-        names = {spec.name: spec.summary for spec in registry.explainers.listed()}
-        names["all"] = "every method but those of families"
-        return [
-            CompletionItem(name, help=summary)
-            for name, summary in names.items()
-            if name.startswith(incomplete)
-        ]
+        items = completed_names(incomplete, "", "explainer".__eq__)
+        if "all".startswith(incomplete):
+            items.append(CompletionItem("all", help="every method but those of families"))
+        return items
 
 
 @click.command()

@@ -22,7 +22,8 @@ def _convolution(
     groups: int = 1,
 ) -> Tensor:
     """``torch.nn.functional.conv2d``; of one group, as depthwise ones would take longer so."""
-    if isinstance(padding, str) or groups > 1 or not _can_be_lower(input, weight):
+    plain = input.ndim == 4 and groups == 1 and not isinstance(padding, str)
+    if not (plain and _can_be_lower(input, weight)):
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     output: Tensor = _Convolution.apply(input, weight, bias, stride, padding, dilation)
     return output
