@@ -64,7 +64,7 @@ def completed_names(start: str, before: str, wanted: Callable[[str], bool]) -> l
         if start.startswith(source.prefix) or source in entered:
             items += [
                 CompletionItem(before + source.prefix + name)
-                for name in registry.sourcecompleted_names(source)
+                for name in registry.source_names(source)
                 if (source.prefix + name).startswith(start)
             ]
         elif source in begun:
