@@ -21,9 +21,10 @@ from torchvision.transforms import InterpolationMode, v2
 
 import zoo_core as zoo
 from benchmarks.comparing import Area, Comparison, interleaved
-from zoo_core.cli.predict import BATCH, _answers
+from zoo_core.cli.predict import BATCH, answered
 from zoo_core.inference import Inference
 from zoo_core.models import MultitaskModel
+from zoo_core.prediction import Predictor
 
 RECIPES: Final = ("resnet50", "timm/efficientnet_lite0")
 TEXT: Final = f"""\
@@ -119,7 +120,9 @@ def compare(recipe: str, files: list[Path], rounds: int) -> Comparison:
 def ours(model: MultitaskModel, files: list[Path], exact: bool) -> list[int]:
     """Give the likeliest class of each picture as ``zoo predict`` does."""
     classes = []
-    for _, answer in _answers(model, [(file, None) for file in files], 5, exact):
+    predictor = Predictor(model, exact=exact)
+    found = [(file, None) for file in files]
+    for _, answer in answered(predictor, found, 3, 1 if exact else BATCH):
         assert isinstance(answer, tuple)
         ranked = answer[1].classification
         assert ranked is not None

@@ -67,16 +67,23 @@ class Predictor:
         model: The model, in eval mode.
         top: How many classes are told.
         exact: Run the model just as it is; see :class:`zoo_core.inference.Inference`.
+        mixed_precision: ``torch.float16`` or ``torch.bfloat16`` to run it in.
 
     Raises:
         InputError: If the model does not know its preprocessing.
     """
 
-    def __init__(self, model: MultitaskModel, top: int = 5, exact: bool = False) -> None:
+    def __init__(
+        self,
+        model: MultitaskModel,
+        top: int = 5,
+        exact: bool = False,
+        mixed_precision: torch.dtype | None = None,
+    ) -> None:
         if model.preprocessing is None:
             raise InputError("the model does not know its preprocessing; set model.preprocessing")
         self._model, self._preprocessing, self._top = model, model.preprocessing, top
-        self._inference = Inference(model, exact)
+        self._inference = Inference(model, exact, mixed_precision)
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """Give a picture as the model's heads take it.

@@ -136,6 +136,20 @@ def test_a_model_of_one_channel_sees_grey(invoke_json: Invoke, forms: dict[str, 
     assert grey["classification"] == sixteen["classification"]
 
 
+def test_lower_precision_is_asked_for(invoke_json: Invoke, photos: Photos) -> None:
+    run = ("predict", "resnet18", *SMALL, *photos.values())
+    for full, low in zip(
+        invoke_json(*run), invoke_json(*run, "--precision", "bfloat16"), strict=True
+    ):
+        scores = [
+            {item["index"]: item["score"] for item in answer["classification"]}
+            for answer in (full, low)
+        ]
+        assert scores[0] != scores[1]
+        for index in scores[0].keys() & scores[1].keys():
+            assert scores[1][index] == pytest.approx(scores[0][index], rel=0.1)
+
+
 def test_less_work_gives_the_same_answers(invoke_json: Invoke, forms: dict[str, Path]) -> None:
     """Pictures of several sizes in batches, for both heads."""
     recipe = ("resnet18+unet", "--image-size", 64, "--classes", 5, "--seg-classes", 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import click
 from zoo_core.cli.options import ModelType, device_option, model_options, ready_model
 from zoo_core.cli.tables import echo_json
 from zoo_core.errors import InputError
+from zoo_core.training.settings import PRECISIONS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,7 +66,14 @@ class _Read:
 @click.option(
     "--exact",
     is_flag=True,
-    help="Run each picture alone and the model as it is: its precision, no fused layers.",
+    help="Run each picture alone and the model as it is, with no fused layers.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="What the model is run in; scores change with it.",
 )
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -78,6 +86,7 @@ def predict(
     top: int,
     output: Path,
     exact: bool,
+    precision: str,
     device: str | None,
     as_json: bool,
     **options: Any,
@@ -89,8 +98,7 @@ def predict(
     IMAGE is a picture, a folder of pictures or a quoted glob. Pictures that cannot be read are
     named and skipped, and the exit code is then 1.
 
-    Pictures are run in batches and with fused layers, which moves scores by rounding, and in
-    bfloat16 where the processor has units for it and the first answers stay the same.
+    Pictures are run in batches and with fused layers, which moves scores by rounding.
 
     \b
     Examples:
@@ -101,6 +109,7 @@ def predict(
     """
     ready = ready_model(model, options, device)
     _check_takes_pictures(ready, model)
+    predictor = _predictor(ready, top, exact, precision)
     failed = False
     results: list[dict[str, Any]] = []
     found = list(_found(images, output))
@@ -109,7 +118,7 @@ def predict(
     with click.progressbar(
         length=len(found), label="pictures", file=sys.stderr, hidden=quiet
     ) as bar:
-        for path, answer in _answers(ready, found, top, exact):
+        for path, answer in answered(predictor, found, _channels(ready), 1 if exact else BATCH):
             bar.update(1)
             try:
                 if isinstance(answer, InputError):
@@ -167,19 +176,24 @@ def _found(images: Iterable[str], output: Path) -> Iterator[tuple[Path, str | No
             yield path, f"{path}: there are no pictures"
 
 
-def _answers(
-    model: MultitaskModel, found: list[tuple[Path, str | None]], top: int, exact: bool
+def _predictor(model: MultitaskModel, top: int, exact: bool, precision: str) -> Predictor:
+    import torch
+
+    from zoo_core.prediction import Predictor
+
+    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    return Predictor(model, top, exact, dtypes.get(precision))
+
+
+def answered(
+    predictor: Predictor, found: Sequence[tuple[Path, str | None]], channels: int, size: int
 ) -> Iterator[tuple[Path, Answer]]:
     """Give each picture with what the model says of it, or with what is wrong, in order.
 
-    The first picture goes alone, so that its answer comes soon, and the others in batches, while
-    the next ones are being read.
+    The first picture goes alone, so that its answer comes soon, and the others in batches of a
+    size, while the next ones are being read.
     """
     from zoo_core.pictures import read_picture
-    from zoo_core.prediction import Predictor
-
-    predictor = Predictor(model, top, exact)
-    channels = _channels(model)
 
     def read(path: Path, problem: str | None) -> _Read:
         try:
@@ -191,7 +205,6 @@ def _answers(
         except InputError as error:
             return _Read(path, problem=error)
 
-    size = 1 if exact else BATCH
     batches = [found[:1], *(found[i : i + size] for i in range(1, len(found), size))]
     with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as readers:
         ahead = [readers.submit(read, *each) for each in batches[0]]
