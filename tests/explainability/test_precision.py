@@ -215,7 +215,24 @@ def test_a_rounded_way_back_hardly_turns_a_deep_model(resnet: nn.Module, picture
         patch.setattr(precisions, "has_units", lambda device: True)
         found = explainer.explanation(pictures, target_class=0, precision="auto")
     assert found.facts.details["precision"] == "bfloat16 backward"
+    assert not found.values.equal(full)
     assert agreement(found.values, full, torch.arange(2)) > 0.999
+
+
+def test_a_model_of_inference_mode_is_lowered_too(
+    pictures: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precisions, "has_units", lambda device: True)
+    for recipe in ("resnet18", "vit_tiny"):
+        with torch.inference_mode():
+            model = zoo.build(recipe, image_size=48, num_classes_classification=5, seed=0).eval()
+        explainer = SmoothGrad(model, **LOWERABLE)
+        inputs = F.interpolate(pictures, (48, 48))
+        full = explainer.explain(inputs, target_class=0)
+        found = explainer.explanation(inputs, target_class=0, precision="auto")
+        assert found.facts.details["precision"] == "bfloat16 backward"
+        assert not found.values.equal(full)
+        assert agreement(found.values, full, torch.arange(2)) > 0.99
 
 
 def test_a_model_in_lower_precision_already_is_run_as_it_is(pictures: Tensor) -> None:

@@ -115,11 +115,10 @@ def _measure(
     device: str | None,
     workers: int | None,
 ) -> Evaluator:
-    import torch
-
     from zoo_core.data.transforms import Transforms
     from zoo_core.training.job import count_workers
     from zoo_core.training.job import evaluate as measure
+    from zoo_core.training.precision import HALF
     from zoo_core.training.world import join
 
     if model.preprocessing is None:
@@ -133,10 +132,9 @@ def _measure(
         channels=len(model.preprocessing.mean),
     )
     world = join(device)
-    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
     return measure(
         model, dataset, batch_size, count_workers(workers),
-        device=world.device, dtype=dtypes.get(precision), ignore_index=ignore_index,
+        device=world.device, dtype=HALF.get(precision), ignore_index=ignore_index,
     )  # fmt: skip
 
 

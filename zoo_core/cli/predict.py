@@ -177,12 +177,10 @@ def _found(images: Iterable[str], output: Path) -> Iterator[tuple[Path, str | No
 
 
 def _predictor(model: MultitaskModel, top: int, exact: bool, precision: str) -> Predictor:
-    import torch
-
     from zoo_core.prediction import Predictor
+    from zoo_core.training.precision import HALF
 
-    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-    return Predictor(model, top, exact, dtypes.get(precision))
+    return Predictor(model, top, exact, HALF.get(precision))
 
 
 def answered(

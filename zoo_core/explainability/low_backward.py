@@ -68,7 +68,7 @@ class _Convolution(torch.autograd.Function):
         padding: _Pair,
         dilation: _Pair,
     ) -> Tensor:
-        ctx.save_for_backward(weight)
+        ctx.weight = weight  # not saved for autograd, which refuses inference tensors
         ctx.shape, ctx.order = input.shape, _order(input)
         ctx.geometry = [
             [size] * 2 if isinstance(size, int) else list(size)
@@ -78,12 +78,11 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        [weight] = ctx.saved_tensors
         low = gradient.bfloat16()
         # Of the input nothing is read but its shape and order, so it takes no memory either.
         values = torch.empty(ctx.shape, dtype=low.dtype, device=low.device, memory_format=ctx.order)
         found, _, _ = torch.ops.aten.convolution_backward(
-            low, values, weight.to(low.dtype), None, *ctx.geometry, False, [0, 0], 1,
+            low, values, ctx.weight.to(low.dtype), None, *ctx.geometry, False, [0, 0], 1,
             [True, False, False],
         )  # fmt: skip
         return found.to(gradient.dtype), None, None, None, None, None
@@ -97,10 +96,9 @@ class _Linear(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(weight)
+        ctx.weight = weight
         return F.linear(input, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        [weight] = ctx.saved_tensors
-        return (gradient.bfloat16() @ weight.bfloat16()).to(gradient.dtype), None, None
+        return (gradient.bfloat16() @ ctx.weight.bfloat16()).to(gradient.dtype), None, None

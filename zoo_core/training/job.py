@@ -24,6 +24,7 @@ from zoo_core.evaluation import Evaluator, UnpaddedSampler, set_seed
 from zoo_core.models import MultitaskModel
 from zoo_core.training.checkpoints import Checkpoints, read_checkpoint
 from zoo_core.training.losses import TaskWeights
+from zoo_core.training.precision import HALF
 from zoo_core.training.schedules import cosine_schedule, layerwise
 from zoo_core.training.settings import Settings
 from zoo_core.training.state import restore_model
@@ -184,14 +185,13 @@ class Job:
             scheduler = cosine_schedule(
                 optimizer, settings.epochs * per_epoch, int(settings.warmup * per_epoch)
             )
-        dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
         return Trainer(
             self.model,
             _criteria(settings, self.train_data, pixels),
             optimizer,
             settings.epochs,
             early_stopping_patience=settings.patience,
-            mixed_precision=dtypes.get(settings.precision, False),
+            mixed_precision=HALF.get(settings.precision, False),
             gradient_clip_value=settings.clip,
             device=self.world.device,
             scheduler=scheduler,

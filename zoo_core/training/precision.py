@@ -17,6 +17,8 @@ from torch.optim.optimizer import (
 from zoo_core.errors import InputError
 
 DTYPES: Final = (torch.float16, torch.bfloat16, torch.float32)
+HALF: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Number types of half precision by the names that ``--precision`` takes beside ``float32``."""
 
 
 class MixedPrecisionManager:
