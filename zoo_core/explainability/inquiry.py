@@ -130,7 +130,7 @@ class Inquiry:
                 target_layer,
                 picture,
                 self._task,
-                lambda: self._run(picture.clone().requires_grad_()),
+                lambda: self._run(picture.clone().requires_grad_(), every_layer=True),
             )
         layer = self._layers[target_layer]
         self._planned.setdefault(layer.module, Plan(layer, False)).gradient |= gradient
@@ -341,6 +341,7 @@ class Inquiry:
         *,
         low: bool = False,
         low_backward: bool = False,
+        every_layer: bool = False,
         as_called: bool = False,
     ) -> tuple[str, Tensor]:
         """Run the model as far as the task needs it, and give the task and its logits.
@@ -350,6 +351,7 @@ class Inquiry:
             batch: How many logits there are, if not one for each picture.
             low: Whether it is run in bfloat16.
             low_backward: Whether a gradient of what it gives is taken in bfloat16.
+            every_layer: Whether a gradient is taken at layers of any kind.
             as_called: Whether it is run just as the caller would, and not with less work.
         """
         as_called = as_called or self._exact
@@ -359,7 +361,10 @@ class Inquiry:
             if as_called:
                 return run_heads(self.model, fed, self._task, batch)
             joint = None if self._observed is None else self._joint
-            stack.enter_context(Lean(self._pairs or Pairs(), joint, low_backward=low_backward))
+            lean = Lean(
+                self._pairs or Pairs(), joint, low_backward=low_backward, every_layer=every_layer
+            )
+            stack.callback(self._learn, stack.enter_context(lean))
             if self._channels_last:
                 try:
                     ordered = fed.contiguous(memory_format=torch.channels_last)
@@ -369,6 +374,10 @@ class Inquiry:
                         raise
                     self._channels_last = False  # the model counts on the other order
             return run_heads(self.model, fed, self._task, batch)
+
+    def _learn(self, lean: Lean) -> None:
+        # Of what is run again for gradients, both runs have to be the caller's.
+        self._exact |= lean.checkpointed
 
     def _as_called(self, pictures: Tensor, low: bool = False) -> tuple[Tensor, torch.autocast]:
         enabled, dtype = (True, torch.bfloat16) if low else self._autocast

@@ -187,7 +187,7 @@ class OwnedTensors(torch.overrides.TorchFunctionMode):
     def _own(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_inference():
             if id(value) not in self._owned:
-                self._owned[id(value)] = value, value.clone()
+                self._owned[id(value)] = value, value.detach().clone()
             return self._owned[id(value)][1]
         if type(value) in (list, tuple):
             return type(value)(map(self._own, value))

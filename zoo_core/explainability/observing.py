@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zoo_core.explainability.layers import Layer
 from zoo_core.explainability.recording import recording, tensor_of, with_tensor
+from zoo_core.explainability.running import in_checkpoint
 from zoo_core.explainability.targets import Target, joined_targets
 
 
@@ -55,11 +56,17 @@ def observe(
         plans: The layers.
         at_pictures: Whether the gradient at the pictures is asked for.
     """
-    observed = _observe(run, pictures, target_of, plans, at_pictures, from_input=at_pictures)
-    if not at_pictures and any(gradient is None for gradient in observed.gradients.values()):
-        # A model that turns gradients off for a part of itself turns off ours with them.
-        observed = _observe(run, pictures, target_of, plans, at_pictures, from_input=True)
-    return observed
+    if not at_pictures:
+        with suppress(_InCheckpointError):
+            observed = _observe(run, pictures, target_of, plans, at_pictures, from_input=False)
+            # A model that turns gradients off for a part of itself turns off ours with them.
+            if all(gradient is not None for gradient in observed.gradients.values()):
+                return observed
+    return _observe(run, pictures, target_of, plans, at_pictures, from_input=True)
+
+
+class _InCheckpointError(Exception):
+    """Where a graph was to begin, the model is run again for gradients, which would begin it."""
 
 
 def _observe(
@@ -117,6 +124,8 @@ def _keeping(plans: Collection[Plan], kept: dict[nn.Module, Tensor]) -> Iterator
         if not with_gradient[module]:
             kept[module] = tensor.detach().clone()
             return None
+        if not torch.is_grad_enabled() and in_checkpoint():
+            raise _InCheckpointError
         torch.set_grad_enabled(True)
         kept[module] = tensor.clone()
         if not kept[module].requires_grad:

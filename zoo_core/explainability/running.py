@@ -8,6 +8,7 @@ from itertools import chain
 
 import torch
 from torch import nn
+from torch.utils import checkpoint
 
 from zoo_core.explainability.keeping import (
     OwnedTensors,
@@ -31,6 +32,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if inner is model:
             return model
         model = inner
+
+
+def in_checkpoint() -> bool:
+    """Tell whether what runs now is inside of :func:`torch.utils.checkpoint.checkpoint`.
+
+    That runs it again for its gradients, when modes and hooks of now are gone, and takes what is
+    saved then for what was saved now. Torch's older way of doing so has no such gradients.
+    """
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return hooks is not None and hooks[0].__module__ == checkpoint.__name__
 
 
 @contextmanager
