@@ -45,7 +45,7 @@ def test_other_errors_and_single_items_raise() -> None:
 
 def test_more_small_pictures_than_large_ones_are_run_at_once() -> None:
     small, large, huge = (torch.empty(1, 3, side, side) for side in (112, 224, 2000))
-    assert pictures_at_once(large, graph=True) == 16
-    assert pictures_at_once(large, graph=False) == 64
-    assert pictures_at_once(small, graph=True) == 64
+    assert pictures_at_once(large, graph=True) == 17
+    assert pictures_at_once(large, graph=False) == 68
+    assert pictures_at_once(small, graph=True) == 68
     assert pictures_at_once(huge, graph=True) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 import zoo_core as zoo
 from zoo_core.errors import InputError, ZooWarning
-from zoo_core.explainability import Facts, GradCAM, NotApplicableError
+from zoo_core.explainability import Facts, GradCAM, HiResCAM, NotApplicableError, layers
 from zoo_core.explainability.grids import Layout, layout_of
 
 
@@ -104,7 +106,7 @@ def test_tokens_of_places_that_the_score_depends_on_are_found(kind: str) -> None
     explainer = GradCAM(model)
     explanation = explainer.explanation(pictures, target_class=2, normalize=False)
     assert explanation.facts.target_layer == name
-    [(_, _, layout)] = explainer._finder._found.values()
+    [(_, layout)] = layers._KNOWN[model].found.values()
     assert (layout.grid, layout.prefix) == ((size[0] // 8, size[1] // 8), prefix)
     # The same by hand: gradients of the tokens, without those before the places.
     kept: list[Tensor] = []
@@ -129,6 +131,34 @@ def test_a_class_token_leaves_no_gradient_behind_the_last_attention() -> None:
         with pytest.warns(ZooWarning, match="the same everywhere, so that it shows nothing"):
             assert not GradCAM(model, layer).explain(pictures, target_class=1).any()
     assert GradCAM(model, "backbone.blocks.3.norm1").explain(pictures, target_class=1).any()
+
+
+def test_what_was_found_in_a_model_is_remembered_while_its_modules_stay() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 5),
+    ).eval()  # fmt: skip
+    model[-1].weight.data.abs_()
+    passes: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    pictures = torch.randn(2, 3, 32, 48)
+    first = GradCAM(model).explanation(pictures, target_class=1)
+    assert first.facts.target_layer == "1"
+    assert passes == [1, 2]
+    again = HiResCAM(model).explanation(pictures, target_class=1)
+    assert again.facts.target_layer == "1"
+    assert passes == [1, 2, 2]
+    model[2] = nn.Sequential(nn.MaxPool2d(5), nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1))
+    for parameter in model[2].parameters():
+        parameter.data.abs_()  # so that there is something to show
+    changed = GradCAM(model).explanation(pictures, target_class=1)
+    assert changed.facts.target_layer == "2.1"
+    assert passes == [1, 2, 2, 1, 2]
+    kept = weakref.ref(model)
+    del model
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_head_of_zeros_warns_and_is_not_remembered() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo_core.contracts import BaseExplainer
 from zoo_core.errors import InputError
 from zoo_core.explainability.inquiry import Inquiry
-from zoo_core.explainability.layers import Layer, LayerFinder
+from zoo_core.explainability.layers import Layer
 from zoo_core.explainability.maps import warn_of_flat
 from zoo_core.explainability.results import Explanation
 from zoo_core.explainability.running import explaining
@@ -61,7 +61,6 @@ class ModelExplainer(BaseExplainer):
 
     def __init__(self, model: nn.Module | None = None) -> None:
         self.model = None if model is None else _checked(model)
-        self._finder = LayerFinder()
 
     @abstractmethod
     def plan(self, inquiry: Inquiry) -> None:
@@ -143,7 +142,6 @@ class ModelExplainer(BaseExplainer):
                 target_class,
                 task=given.pop("task"),
                 region=given.pop("region"),
-                finder=self._finder,
                 precision=given.pop("precision"),
             )
             self.plan(inquiry)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-_PIXELS: Final = 16 * 224 * 224
+_PIXELS: Final = 17 * 224 * 224
 """Of so many pixels activations are kept at once on a CPU, some 1.5 GB in a ResNet-50."""
 
 _GPU_FACTOR: Final = 4

@@ -15,7 +15,6 @@ from zoo_core.errors import InputError, ZooWarning
 from zoo_core.explainability.base import ModelExplainer
 from zoo_core.explainability.inquiry import Inquiry
 from zoo_core.explainability.keeping import gradients_kept
-from zoo_core.explainability.layers import LayerFinder
 from zoo_core.explainability.maps import warn_of_flat
 from zoo_core.explainability.precision import Precision
 from zoo_core.explainability.results import Explanations, Facts, NotApplicableError, Skipped
@@ -55,7 +54,6 @@ class Explainer(BaseExplainer):
         self.explainers: dict[str, BaseExplainer] = {}
         self._options: dict[str, dict[str, Any]] = {}
         self._all = isinstance(methods, str) and methods == "all"
-        self._finder = LayerFinder()
         self._broken: dict[str, Skipped] = {}
         for name, given in _listed(methods):
             if name in self.explainers:
@@ -129,7 +127,6 @@ class Explainer(BaseExplainer):
                 target_class,
                 task=task,
                 region=region,
-                finder=self._finder,
                 precision=precision,
             )
             for name, explainer in self.explainers.items():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo_core.errors import InputError
 from zoo_core.explainability.chunks import in_chunks, pictures_at_once
-from zoo_core.explainability.layers import Layer, LayerFinder
+from zoo_core.explainability.layers import Layer, find_layer
 from zoo_core.explainability.lean import Lean
 from zoo_core.explainability.observing import Observed, Plan, joined, observe, precise
 from zoo_core.explainability.outputs import check_task, run_heads
@@ -48,7 +48,6 @@ class Inquiry:
         task: ``classification`` or ``segmentation``; ``None`` is found from the output.
         region: Whose pixels' scores are summed in segmentation; see
             :func:`zoo_core.explainability.targets.resolve`.
-        finder: Finds layers, and remembers those that it found before.
         precision: In which precision changed pictures are run; see
             :class:`zoo_core.explainability.precision.Sampling`. The given ones are always run in
             full.
@@ -73,7 +72,6 @@ class Inquiry:
         *,
         task: str | None = None,
         region: Region = None,
-        finder: LayerFinder | None = None,
         precision: Precision = "full",
     ) -> None:
         _check_pictures(inputs)
@@ -90,7 +88,6 @@ class Inquiry:
             self.one_class = int(self.given_classes[0])
         self._task = task
         self._region = check_region(region, len(inputs), self.size)
-        self._finder = finder or LayerFinder()
         self._layers: dict[nn.Module | str | None, Layer] = {}
         self._planned: dict[nn.Module, Plan] = {}
         self._input_planned = False
@@ -125,7 +122,7 @@ class Inquiry:
         """
         if target_layer not in self._layers:
             picture = self.inputs[:1]
-            self._layers[target_layer] = self._finder.find(
+            self._layers[target_layer] = find_layer(
                 self.model,
                 target_layer,
                 picture,

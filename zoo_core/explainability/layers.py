@@ -71,60 +71,72 @@ def named_layer(model: nn.Module, target: nn.Module | str) -> tuple[str, nn.Modu
     raise InputError(f"the model has no layer {target!r}{hint}")
 
 
-class LayerFinder:
-    """Finds the layer for class-activation maps, and remembers it.
+class _Known:
+    """The layers that were found in a model, as long as it has the same modules."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = [weakref.ref(module) for module in model.modules()]
+        self.found: dict[tuple[Any, ...], tuple[str, Layout]] = {}
+
+    def is_of(self, model: nn.Module) -> bool:
+        modules = list(model.modules())
+        return len(modules) == len(self._modules) and all(
+            ref() is module for ref, module in zip(self._modules, modules, strict=True)
+        )
+
+
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, _Known] = weakref.WeakKeyDictionary()
+
+
+def find_layer(
+    model: nn.Module,
+    target: nn.Module | str | None,
+    picture: Tensor,
+    task: str | None,
+    run: Callable[[], tuple[str, Tensor]],
+) -> Layer:
+    """Give the layer for class-activation maps, the named one or the one that suits.
 
     Of a classifier it is the last layer before the picture's places are merged: the last map
     ``[B, C, H, W]`` or ``[B, H, W, C]``, or the last norm or block whose tokens of places the
     score depends on, which for a vision transformer with a class token is the first norm of the
     last block. For segmentation it is the last map of the lowest resolution in the encoder, as the
-    maps of a decoder show the prediction rather than its reasons.
+    maps of a decoder show the prediction rather than its reasons. What was found is remembered as
+    long as the model, and its modules are the same.
+
+    Args:
+        model: The model.
+        target: A layer, its dotted name, or ``None``.
+        picture: The one picture ``[1, C, H, W]`` that ``run`` is about.
+        task: ``classification``, ``segmentation`` or ``None``.
+        run: Runs the model with gradients and gives the task and its logits.
+
+    Raises:
+        InputError: If the model has no such layer.
+        NotApplicableError: If no layer has a map of the picture, or the named one has none.
     """
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[Any, ...], tuple[weakref.ref[nn.Module], str, Layout]] = {}
-
-    def find(
-        self,
-        model: nn.Module,
-        target: nn.Module | str | None,
-        picture: Tensor,
-        task: str | None,
-        run: Callable[[], tuple[str, Tensor]],
-    ) -> Layer:
-        """Give the layer, the one that is named or the one for a task, with its layout.
-
-        Args:
-            model: The model.
-            target: A layer, its dotted name, or ``None``.
-            picture: The one picture ``[1, C, H, W]`` that ``run`` is about.
-            task: ``classification``, ``segmentation`` or ``None``.
-            run: Runs the model with gradients and gives the task and its logits.
-
-        Raises:
-            InputError: If the model has no such layer.
-            NotApplicableError: If no layer has a map of the picture, or the named one has none.
-        """
-        named = None if target is None else named_layer(model, target)
-        key = (id(model), named and named[0], tuple(picture.shape), task)
-        if key in self._found:
-            owner, name, layout = self._found[key]
-            if owner() is model:
-                return Layer(name, model.get_submodule(name), layout)
-        watch = _Watch(picture, named)
-        with recording(watch.functions(model)), torch.set_grad_enabled(named is None):
-            task, logits = run()
-        if named is not None:
-            layer = watch.named_layer()
-        else:
-            candidates = _by_preference(model, watch.candidates, task)
-            used = _first_used(candidates, logits)
-            if used is None:
-                # A head that is all zeros has no gradient anywhere, until it learns.
-                return candidates[0].layer
-            layer = used.layer
-        self._found[key] = weakref.ref(model), layer.name, layer.layout
-        return layer
+    named = None if target is None else named_layer(model, target)
+    key = (named and named[0], tuple(picture.shape), task)
+    known = _KNOWN.get(model)
+    if known is None or not known.is_of(model):
+        known = _KNOWN[model] = _Known(model)
+    if key in known.found:
+        name, layout = known.found[key]
+        return Layer(name, model.get_submodule(name), layout)
+    watch = _Watch(picture, named)
+    with recording(watch.functions(model)), torch.set_grad_enabled(named is None):
+        task, logits = run()
+    if named is not None:
+        layer = watch.named_layer()
+    else:
+        candidates = _by_preference(model, watch.candidates, task)
+        used = _first_used(candidates, logits)
+        if used is None:
+            # A head that is all zeros has no gradient anywhere, until it learns.
+            return candidates[0].layer
+        layer = used.layer
+    known.found[key] = layer.name, layer.layout
+    return layer
 
 
 class _Watch:

@@ -51,7 +51,7 @@ class SampledAttribution(PixelAttribution):
 
     Args:
         model: The model to explain; optional if each call has one.
-        chunk_size: Copies that are run at once; without it, as many as have the pixels of 16
+        chunk_size: Copies that are run at once; without it, as many as have the pixels of 17
             pictures of 224×224 with gradients on a CPU, and four times as many on a GPU, and
             without gradients.
 
