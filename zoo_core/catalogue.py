@@ -446,14 +446,13 @@ def _owner(spec: Spec) -> tuple[str, str]:
     return spec.provider, spec.weights_of or spec.name
 
 
-_NUMBERS = re.compile("([0-9]+)")
+_NUMBER = re.compile("[0-9]+")
 
 
 def _order(spec: Spec) -> tuple[int, str, str]:
     """Sort by kind and name, numbers in names by their value: resnet18 before resnet101."""
-    pieces = _NUMBERS.split(spec.name)  # text and digits in turn
-    pieces[1::2] = [digits.rjust(LONGEST, "0") for digits in pieces[1::2]]
-    return KINDS.index(spec.kind), "".join(pieces), spec.provider
+    name = _NUMBER.sub(lambda digits: digits[0].rjust(LONGEST, "0"), spec.name)
+    return KINDS.index(spec.kind), name, spec.provider
 
 
 def _warn_of(plugin: Plugin) -> None:
