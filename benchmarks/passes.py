@@ -3,9 +3,9 @@
 Times are of a ResNet-50 and eight pictures of 224×224 pixels, in units of one forward pass of the
 batch as the model is, without gradients. All runs are interleaved, on one thread and by its own
 clock or on several and by the wall's, and maps that should be equal are compared. The peers are
-given the target layer; the zoo finds it, and remembers it. All of them run as in ``zoo explain``, where memory is
-used again. Memory is what integrated gradients take at their peak, of a ResNet-18, as captum's
-default would need 34 GB for the larger one.
+given the target layer; the zoo finds it, and remembers it. All of them run as in ``zoo explain``,
+where memory is used again. Memory is what integrated gradients take at their peak, of a ResNet-18,
+as captum's default would need 34 GB for the larger one.
 
 Run ``python -m benchmarks.passes [STEPS [ROUNDS [THREADS]]]``; it takes ten minutes, and so is no
 part of ``python -m benchmarks``, whose area ``explaining`` has more methods and fewer pictures.
