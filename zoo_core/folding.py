@@ -25,7 +25,7 @@ _HARMLESS: Final = {
 
 
 @dataclass(frozen=True)
-class _NormCall:
+class NormCall:
     """The arguments of ``torch.nn.functional.batch_norm``."""
 
     input: Tensor
@@ -38,7 +38,7 @@ class _NormCall:
     eps: float = 1e-5
 
     @classmethod
-    def of(cls, args: Any, kwargs: Any) -> _NormCall:
+    def of(cls, args: Any, kwargs: Any) -> NormCall:
         """Give those of a call, whichever were named."""
         names = {"running_mean": "mean", "running_var": "variance"}
         return cls(*args, **{names.get(name, name): value for name, value in kwargs.items()})
@@ -68,11 +68,11 @@ class _Norm:
         return None if gone else given
 
     @classmethod
-    def of(cls, call: _NormCall) -> _Norm:
+    def of(cls, call: NormCall) -> _Norm:
         """Give that of a call."""
         return cls(tuple(None if t is None else weakref.ref(t) for t in call.tensors), call.eps)
 
-    def does(self, call: _NormCall) -> bool:
+    def does(self, call: NormCall) -> bool:
         """Whether a call is this norm's."""
         alive = self.alive()
         return (
@@ -182,7 +182,7 @@ class _Readers:
     norms: list[_Norm] = field(default_factory=list)
     others: bool = False
 
-    def add(self, call: _NormCall) -> None:
+    def add(self, call: NormCall) -> None:
         """Note a norm that read."""
         if not self.norms or not self.norms[0].does(call):
             self.norms.append(_Norm.of(call))
@@ -232,7 +232,7 @@ class Folding(TorchFunctionMode):
         """Call a function, or what takes its place."""
         kwargs = kwargs or {}
         if func is F.batch_norm:
-            call = _NormCall.of(args, kwargs)
+            call = NormCall.of(args, kwargs)
             joined = self._joined.get(id(call.input))
             if joined is not None and joined.norm.does(call):
                 return self._joined.pop(id(call.input)).output

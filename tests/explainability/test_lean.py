@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import zoo_core.explainability as explaining
+from zoo_core.explainability import precision
 from zoo_core.explainability.lean import Lean
 from zoo_core.folding import JointWeights, Pairs
 
@@ -220,9 +221,9 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS, ids=str)
-@pytest.mark.parametrize("precision", ["full", "exact"])
+@pytest.mark.parametrize("how", ["full", "exact"])
 def test_a_model_that_runs_again_for_its_gradients_is_explained(
-    method: str, options: dict[str, Any], precision: str
+    method: str, options: dict[str, Any], how: str
 ) -> None:
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)).double()
     maps = []
@@ -230,7 +231,7 @@ def test_a_model_that_runs_again_for_its_gradients_is_explained(
         model = seeded(Checkpointed(again))
         model.head.weight.data.abs_()
         explainer = getattr(explaining, method)(model, **options)
-        maps.append(explainer.explain(pictures, target_class=1, precision=precision))
+        maps.append(explainer.explain(pictures, target_class=1, precision=how))
     expected, found = maps
     assert expected.any()
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
@@ -251,6 +252,40 @@ def test_a_model_of_timm_that_runs_again_is_explained_by_several_methods(name: s
         found.append(explaining.Explainer(model, methods).explain(pictures, target_class=2))
     for method in methods:
         torch.testing.assert_close(found[1][method], found[0][method], rtol=1e-7, atol=1e-9)
+
+
+def test_a_model_that_runs_again_is_not_said_to_be_lowered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "has_units", lambda device: True)
+    pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    for again, told in ((False, "bfloat16 backward"), (True, "full")):
+        explainer = explaining.SmoothGrad(seeded(Checkpointed(again)).float(), num_samples=4)
+        found = explainer.explanation(pictures, target_class=1, precision="auto")
+        assert found.facts.details["precision"] == told
+        full = explainer.explain(pictures, target_class=1)
+        assert found.values.equal(full) == again
+
+
+@pytest.mark.parametrize("method", ["SmoothGrad", "IntegratedGradients", "VanillaSaliency"])
+def test_a_norm_that_runs_again_reads_what_its_convolution_alone_gives(method: str) -> None:
+    class Split(nn.Module):
+        def __init__(self, again: bool) -> None:
+            super().__init__()
+            self.again, self.conv = again, nn.Conv2d(3, 8, 3)
+            self.rest = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            x = checkpoint(self.rest, x, use_reentrant=False) if self.again else self.rest(x)
+            return x.mean((2, 3))  # type: ignore[no-any-return]
+
+    pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+    expected, found = (
+        getattr(explaining, method)(seeded(Split(again))).explain(pictures, target_class=1)
+        for again in (False, True)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_runs_of_copies_of_a_model_that_runs_again_join_nothing(maps: Tensor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -351,30 +350,36 @@ class Inquiry:
             every_layer: Whether a gradient is taken at layers of any kind.
             as_called: Whether it is run just as the caller would, and not with less work.
         """
-        as_called = as_called or self._exact
         fed, calling = self._as_called(pictures, low)
-        with ExitStack() as stack:
-            stack.enter_context(calling)
-            if as_called:
+        if as_called or self._exact:
+            with calling:
                 return run_heads(self.model, fed, self._task, batch)
-            joint = None if self._observed is None else self._joint
-            lean = Lean(
-                self._pairs or Pairs(), joint, low_backward=low_backward, every_layer=every_layer
-            )
-            stack.callback(self._learn, stack.enter_context(lean))
-            if self._channels_last:
-                try:
-                    ordered = fed.contiguous(memory_format=torch.channels_last)
-                    return run_heads(self.model, ordered, self._task, batch)
-                except RuntimeError as error:
-                    if "view size is not compatible" not in str(error):
-                        raise
-                    self._channels_last = False  # the model counts on the other order
-            return run_heads(self.model, fed, self._task, batch)
+        joint = None if self._observed is None else self._joint
+        lean = Lean(
+            self._pairs or Pairs(), joint, low_backward=low_backward, every_layer=every_layer
+        )
+        with calling, lean:
+            found = self._run_ordered(fed, batch)
+        if lean.checkpointed:
+            # What is run again for gradients does as the caller's runs do: from now on, so do we.
+            self._exact = True
+            if self.sampling.backward_only:
+                self.sampling.lowered["gradients"] = False
+            if joint is not None:  # a norm in there may have been given what is normed already
+                return self._run(pictures, batch, low=low)
+        return found
 
-    def _learn(self, lean: Lean) -> None:
-        # Of what is run again for gradients, both runs have to be the caller's.
-        self._exact |= lean.checkpointed
+    def _run_ordered(self, fed: Tensor, batch: int | None) -> tuple[str, Tensor]:
+        """Run the model in the order in memory that suits it, unless it counts on the other one."""
+        if self._channels_last:
+            try:
+                ordered = fed.contiguous(memory_format=torch.channels_last)
+                return run_heads(self.model, ordered, self._task, batch)
+            except RuntimeError as error:
+                if "view size is not compatible" not in str(error):
+                    raise
+                self._channels_last = False
+        return run_heads(self.model, fed, self._task, batch)
 
     def _as_called(self, pictures: Tensor, low: bool = False) -> tuple[Tensor, torch.autocast]:
         enabled, dtype = (True, torch.bfloat16) if low else self._autocast

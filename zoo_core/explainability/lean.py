@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zoo_core.explainability.input_gradients import Convolution, low_linear
 from zoo_core.explainability.running import in_checkpoint
-from zoo_core.folding import Folding, JointWeights, Pairs
+from zoo_core.folding import Folding, JointWeights, NormCall, Pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,8 @@ class Lean(Folding):
         if func is F.conv2d:
             return self._convolve(*args, **kwargs)
         if func is F.batch_norm:
-            return self._normalise(*args, **kwargs)
+            normed = self._normalise(NormCall.of(args, kwargs))
+            return func(*args, **kwargs) if normed is None else normed
         if func is F.linear:
             return self._project(*args, **kwargs)
         return func(*args, **kwargs)
@@ -111,32 +112,21 @@ class Lean(Folding):
             self._given = _Given(convolution, input, output, (input._version, output._version))
         return output
 
-    def _normalise(
-        self,
-        input: Tensor,  # noqa: A002
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        tensors = [t for t in (running_mean, running_var, weight, bias) if t is not None]
-        plain = all(t.dtype == input.dtype and not t.is_inference() for t in (input, *tensors))
-        fixed = not training and running_mean is not None and running_var is not None
-        if not (fixed and plain and input.device.type == "cpu"):
-            return F.batch_norm(
-                input, running_mean, running_var, weight, bias, training, momentum, eps
-            )
-        assert running_mean is not None
-        assert running_var is not None
+    def _normalise(self, call: NormCall) -> Tensor | None:
+        """Give what a norm gives, unless it is one of training, of mixed types or on a GPU."""
+        input, mean, variance = call.input, call.mean, call.variance  # noqa: A001
+        tensors = [input, *(tensor for tensor in call.tensors if tensor is not None)]
+        plain = all(t.dtype == input.dtype and not t.is_inference() for t in tensors)
+        if call.training or mean is None or variance is None or not plain:
+            return None
+        if input.device.type != "cpu":
+            return None
         with torch.no_grad():
-            scale = (running_var + eps).rsqrt()
-            if weight is not None:
-                scale = scale * weight
-            start = torch.zeros_like(scale) if bias is None else bias
-            shift = torch.addcmul(start, running_mean, scale, value=-1)
+            scale = (variance + call.eps).rsqrt()
+            if call.weight is not None:
+                scale = scale * call.weight
+            start = torch.zeros_like(scale) if call.bias is None else call.bias
+            shift = torch.addcmul(start, mean, scale, value=-1)
         given, self._given = self._given, None
         if given is not None and given.output is input and given.unchanged:
             return given.convolution.normed(given.input, input, scale, shift)
