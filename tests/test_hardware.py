@@ -53,11 +53,11 @@ def faults():
 
 print(keep_freed_memory() if sys.argv[1] == "keep" else None)
 for _ in range(5):
-    torch.ones(16 << 20)
+    torch.ones(10 << 20)
 before = faults()
-for _ in range(10):
-    torch.ones(16 << 20)
-print((faults() - before) * resource.getpagesize() / (16 << 22))
+for _ in range(100):
+    torch.ones(10 << 20)
+print((faults() - before) * resource.getpagesize() / (10 << 22))
 """
 
 
@@ -70,5 +70,5 @@ def test_memory_of_tensors_is_used_again() -> None:
         )
         told, shares[how] = ran.stdout.split()
         assert told == {"as usual": "None", "keep": "True"}[how]
-    assert float(shares["as usual"]) > 9  # each of ten is asked for anew
-    assert float(shares["keep"]) < 1
+    assert float(shares["as usual"]) > 90  # each of a hundred is asked for anew
+    assert float(shares["keep"]) < 10  # one may be, where something small lies in its place
