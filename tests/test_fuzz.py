@@ -301,7 +301,7 @@ def use(registry: Registry) -> None:
 
 
 def show(registry: Registry, specs: list[Spec]) -> None:
-    rows = [commands._row(spec) for spec in specs]
+    rows = [commands._row(spec, registry.of_kind(spec.kind)) for spec in specs]
     rows += [commands._count_row(source, "x", 1) for source in registry.sources()]
     tables.echo_table(["a", "b", "c", "d", "e", "f"], rows)
     tables.echo_json([commands._spec_json(spec) for spec in specs])

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, distributions, entry_points
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 import pluggy
 
@@ -92,7 +92,7 @@ def remedy(distribution: str) -> str:
 def installed() -> dict[str, str]:
     """Give the distributions of the installed plugins, with their versions; none is loaded."""
     found = _find()
-    return {one.distribution: one.described("ok").version for one in found}
+    return {one.distribution: one.version for one in found}
 
 
 class PluginLoader:
@@ -133,42 +133,43 @@ class PluginLoader:
         blocked = _names("ZOO_BLOCK_PLUGINS") or set()
         for distribution, plugins in found.items():
             if distribution in blocked:
-                yield plugins[0].described("blocked", "named in ZOO_BLOCK_PLUGINS")
+                yield plugins[0].described(status="blocked", reason="named in ZOO_BLOCK_PLUGINS")
             elif allowed is not None and distribution not in allowed:
-                yield plugins[0].described("blocked", "not named in ZOO_PLUGINS")
+                yield plugins[0].described(status="blocked", reason="not named in ZOO_PLUGINS")
             else:
                 yield self._load_isolated(distribution, plugins)
 
     def _load_isolated(self, distribution: str, found: list[_Found]) -> Plugin:
         start = time.perf_counter()
         before = sys.modules.keys() & HEAVY
-        plugin = found[0].described("ok")
+        told: dict[str, Any]
         try:
             if len(found) > 1:
                 names = ", ".join(one.entry.value for one in found)
                 raise PluginError(f"gives {len(found)} entry points ({names}); one is allowed")
-            plugin = self._load(plugin, found[0])
+            told = self._load(found[0])
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a panic of an extension module is no Exception
             self._forget(distribution)
             if strict():
                 raise PluginError(
-                    f"plugin {distribution} {plugin.version} failed: {describe(error)}"
+                    f"plugin {distribution} {found[0].version} failed: {describe(error)}"
                 ) from error
-            plugin = replace(plugin, status="failed", reason=describe(error))
+            told = {"status": "failed", "reason": describe(error)}
         heavy = [name for name in HEAVY if name in sys.modules and name not in before]
         elapsed = (time.perf_counter() - start) * 1000
-        return replace(plugin, heavy=tuple(heavy), load_ms=elapsed)
+        return found[0].described(**told, heavy=tuple(heavy), load_ms=elapsed)
 
-    def _load(self, plugin: Plugin, found: _Found) -> Plugin:
-        if not plugin.version:
+    def _load(self, found: _Found) -> dict[str, Any]:
+        """Load a plugin, and give what it tells of itself."""
+        if not found.version:
             raise PluginError("its metadata is damaged; install it again")
         _check_requirements(found.requirements)
         module = found.entry.load()
         api = _check_api(module)
         _check_hook_names(module)
-        name = plugin.distribution
+        name = found.distribution
         other = self._givers.setdefault(id(module), name)
         if other != name:
             raise PluginError(f"its module {found.entry.value} is the plugin of {other} already")
@@ -176,13 +177,13 @@ class PluginLoader:
         specs = _collect(self.own(name, "zoo_specs"), Spec, "zoo_specs")
         sources = _collect(self.own(name, "zoo_sources"), Source, "zoo_sources")
         _check_repeats(specs)
-        return replace(
-            plugin,
-            api=api,
-            hooks=tuple(hook for hook in HOOKS if hook in marked),
-            specs=tuple(spec.given_by(name) for spec in specs),
-            sources=tuple(replace(source, provider=name) for source in sources),
-        )
+        return {
+            "status": "ok",
+            "api": api,
+            "hooks": tuple(hook for hook in HOOKS if hook in marked),
+            "specs": tuple(spec.given_by(name) for spec in specs),
+            "sources": tuple(replace(source, provider=name) for source in sources),
+        }
 
     def _forget(self, distribution: str) -> None:
         """Undo the registration of a plugin that failed at it or afterwards."""
@@ -231,6 +232,9 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                gc.freeze()  # both together call all that was made old, or it is searched at once
+                gc.unfreeze()
             gc.enable()
 
 
@@ -248,9 +252,12 @@ class _Manager(pluggy.PluginManager):
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         """Give the options of a hook's implementation, ``None`` of anything else."""
-        if isinstance(plugin, ModuleType) and not isinstance(vars(plugin).get(name), _ROUTINES):
-            return None
-        options = super().parse_hookimpl_opts(plugin, name)
+        if isinstance(plugin, ModuleType):
+            value = vars(plugin).get(name)
+            marked = getattr(value, "zoo_impl", None) if isinstance(value, _ROUTINES) else None
+            options = cast(pluggy.HookimplOpts, marked) if isinstance(marked, dict) else None
+        else:
+            options = super().parse_hookimpl_opts(plugin, name)
         if options is not None:
             self._marked.add(options.get("specname") or name)
         return options
@@ -280,14 +287,10 @@ class _Found:
     def order(self) -> tuple[str, str, str]:
         return self.distribution, self.entry.name, self.entry.value
 
-    def described(self, status: Literal["ok", "blocked"], reason: str = "") -> Plugin:
-        return Plugin(
-            distribution=self.distribution,
-            version=self.version,
-            module=self.entry.value,
-            status=status,
-            reason=reason,
-        )
+    def described(self, **told: Any) -> Plugin:
+        """Give the plugin with what loading it told."""
+        identity = {"distribution": self.distribution, "version": self.version}
+        return Plugin(**identity, module=self.entry.value, **told)
 
 
 def _find() -> list[_Found]:

@@ -11,10 +11,10 @@ from zoo_core.errors import PluginError
 
 KINDS: Final = ("backbone", "attention", "decoder", "explainer")
 
-NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*(/[a-z0-9_][a-z0-9_-]*)*", re.IGNORECASE | re.ASCII)
+NAME = re.compile(r"\w[\w-]*(/\w[\w-]*)*", re.ASCII)
 LONGEST: Final = 100
 """Characters of a component's name."""
-_PREFIX = re.compile(r"([a-z0-9_][a-z0-9_-]*/)+", re.IGNORECASE | re.ASCII)
+_PREFIX = re.compile(r"(\w[\w-]*/)+", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
@@ -60,10 +60,10 @@ class Spec:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise _wrong_kind(self)
-        for name in _SEQUENCES:
-            given = getattr(self, name)
-            if type(given) is not tuple:
-                object.__setattr__(self, name, _as_tuple(given, name, self))
+        types = {type(self.channels), type(self.strides), type(self.tags), type(self.aliases)}
+        if types != {tuple}:
+            for name in _SEQUENCES:
+                object.__setattr__(self, name, _as_tuple(getattr(self, name), name, self))
         if not is_name(self.name) or (self.aliases and not all(map(is_name, self.aliases))):
             raise _wrong_name(self)
         _check_target(self.target, self)
@@ -77,10 +77,11 @@ class Spec:
         if self.weights_of != "" and not is_name(self.weights_of):
             raise _refusal(self, f"weights_of {_shown(self.weights_of)} is no component name")
         _check_mapping(self.kwargs, "kwargs", self)
-        _check_lines((self.summary, self.provider, *self.tags), self)
+        lines = self.summary, self.provider, *self.tags
         if self.options is not None:
             _check_mapping(self.options, "options", self)
-            _check_lines(self.options.values(), self)
+            lines += tuple(self.options.values())
+        _check_lines(lines, self)
 
     def given_by(self, distribution: str) -> Self:
         """Give the component as one of a distribution: itself, unless it is another's already."""

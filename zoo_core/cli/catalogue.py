@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from zoo_core.catalogue import list_components, registry
+from zoo_core.catalogue import Components, list_components, registry
 from zoo_core.cli.completion import NameType
 from zoo_core.cli.tables import echo_json, echo_table
 from zoo_core.errors import UsageError
@@ -61,7 +61,8 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
         shown += [_count_json(*row) for row in counted]
         echo_json(shown + [_model_json(model) for model in models])
         return
-    rows = [_row(spec) for spec in specs]
+    of_kind = {known: registry.of_kind(known) for known in kinds}
+    rows = [_row(spec, of_kind[spec.kind]) for spec in specs]
     rows += [_count_row(*row) for row in counted]
     rows += [_model_row(model) for model in models]
     if not rows and pattern is not None:
@@ -91,11 +92,10 @@ def _model_row(model: NamedModel) -> list[str]:
     return [model.name, "model", model.summary or model.recipe, "–", "–", model.origin]
 
 
-def _row(spec: Spec) -> Sequence[str]:
+def _row(spec: Spec, of_kind: Components) -> Sequence[str]:
     channels = "-".join(map(str, spec.channels)) if spec.channels else "–"
     entries = registry.weights_of(spec)
     weights = ", ".join(entry.tag for entry in entries) if entries else "–"
-    of_kind = registry.of_kind(spec.kind)
     if "/" in spec.name:  # a source may give it too
         alone = len(of_kind.candidates(spec.name)) == 1
         name = spec.name if alone else spec.qualified_name
