@@ -21,7 +21,7 @@ from typing import Final
 
 from benchmarks.comparing import Area, Comparison, in_turn
 
-ROUNDS: Final = 9
+ROUNDS: Final = 25
 PLUGINS: Final = 200
 COMPONENTS: Final = 5000
 KINDS: Final = ("backbone", "attention", "decoder", "explainer")

@@ -90,6 +90,12 @@ def test_commands_about_the_catalogue_are_light(line: str, tmp_path: Path) -> No
     assert imported(tmp_path, *line.split()) == set()
 
 
+def test_named_models_are_listed_without_a_plugin(tmp_path: Path) -> None:
+    plugins = {"zoo_resnet", "zoo_cbam", "zoo_timm"}
+    assert imported(tmp_path, "list", "decoder", of=plugins) == plugins
+    assert imported(tmp_path, "list", "model", of=plugins) == set()
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -53,7 +53,7 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
     kind = _kind(kind, pattern)
     kinds = [known for known in KINDS if kind in (None, known)]
     specs = list_components(kind, pattern) if kinds else []
-    sources = registry.of_kind(*kinds).sources()
+    sources = registry.of_kind(*kinds).sources() if kinds else []  # models need no plugin
     counted = [row for source in sources if (row := _count(source, pattern))]
     models = _models(pattern) if kind in (None, "model") else []
     if as_json:
