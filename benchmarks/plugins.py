@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.comparing import Area, Comparison, in_turn
+from zoo_core.loader import installed
 
 ROUNDS: Final = 25
 PLUGINS: Final = 200
@@ -32,15 +33,17 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "zoo list model": ("list", "model"),
     "zoo plugins": ("plugins",),
 }
+LIST: Final = ("-m", "zoo_core", "list")
 OWN, NONE = "zoo", "no plugin"
 LOADER, IMPORTS = "pluggy's own loader", "their modules alone"
 
 TEXT: Final = f"""What {PLUGINS} more installed distributions with {COMPONENTS:,} components cost.
 In the rows of commands, the zoo is with its own plugins; beside it stands the same command with
-{PLUGINS} more, and the limit is the same command with no plugin at all. In the last rows the zoo is
-`zoo list` with {PLUGINS} more; beside it stands pluggy, which loads the same entry points and calls
-the same hook, and the limit is a Python that imports the same modules and calls their hooks. Each
-is a fresh process; a processor's time is that of all its cores."""
+{PLUGINS} more, and the limit is the same command with no plugin at all, as it is where `zoo list` has
+those {PLUGINS} alone. In the last rows the zoo is `zoo list` with {PLUGINS} more; beside it stands
+pluggy, which loads the same entry points and calls the same hook, and the limit is a Python that
+imports the same modules and calls their hooks. Each is a fresh process; a processor's time is that
+of all its cores."""
 
 CATALOGUE: Final = '''"""Components that are never built."""
 
@@ -166,15 +169,19 @@ def measure(quick: bool) -> Area:
     with TemporaryDirectory() as folder:
         install(Path(folder), plugins, components)
         more = plain | {"PYTHONPATH": folder}
-        environments = {OWN: plain, f"{plugins} more": more, NONE: plain | {"ZOO_PLUGINS": ""}}
+        none = plain | {"ZOO_PLUGINS": ""}
+        alone = more | {"ZOO_BLOCK_PLUGINS": ",".join(installed())}
+        environments = {OWN: plain, f"{plugins} more": more, NONE: none}
         check(plain, 0, 0)
         check(more, plugins, components)
         for name, arguments in list(COMMANDS.items())[: 2 if quick else None]:
             command = ("-m", "zoo_core", *arguments)
             runs = {which: partial(run, command, given) for which, given in environments.items()}
             comparisons += _compared(name, in_turn(runs, rounds, warm), NONE)
+        runs = {OWN: partial(run, LIST, alone), NONE: partial(run, LIST, none)}
+        comparisons += _compared(f"zoo list, {plugins} alone", in_turn(runs, rounds, warm), NONE)
         programs = {
-            OWN: ("-m", "zoo_core", "list"),
+            OWN: LIST,
             LOADER: ("-c", f"import sys\n{PLUGGY}{COUNTED}", folder, str(components)),
             IMPORTS: ("-c", f"{MODULES}{COUNTED}", folder, str(components)),
         }

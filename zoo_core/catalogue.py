@@ -52,7 +52,8 @@ class Components(Mapping[str, Spec]):
 
     @cached_property
     def _listed(self) -> tuple[Spec, ...]:
-        return tuple(spec for spec in self._registry.sorted_specs if spec.kind in self._kinds)
+        by_kind = self._registry._by_kind
+        return tuple(spec for kind in KINDS if kind in self._kinds for spec in by_kind[kind])
 
     @cached_property
     def _sources(self) -> tuple[Source, ...]:
@@ -208,7 +209,17 @@ class Registry(Components):
     @cached_property
     def sorted_specs(self) -> tuple[Spec, ...]:
         """Every component that plugins list one by one, by kind and name."""
-        return tuple(sorted((s for p in self.plugins for s in p.specs), key=_order))
+        return tuple(spec for specs in self._by_kind.values() for spec in specs)
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Spec]]:
+        found: dict[str, list[Spec]] = {kind: [] for kind in KINDS}
+        for plugin in self.plugins:
+            for spec in plugin.specs:
+                found[spec.kind].append(spec)
+        for specs in found.values():
+            specs.sort(key=_order)
+        return found
 
     @cached_property
     def _manifests(self) -> list[Manifest]:
@@ -449,10 +460,10 @@ def _owner(spec: Spec) -> tuple[str, str]:
 _NUMBER = re.compile("[0-9]+")
 
 
-def _order(spec: Spec) -> tuple[int, str, str]:
-    """Sort by kind and name, numbers in names by their value: resnet18 before resnet101."""
+def _order(spec: Spec) -> str:
+    """Sort by name, numbers in names by their value: resnet18 before resnet101."""
     name = _NUMBER.sub(lambda digits: digits[0].rjust(LONGEST, "0"), spec.name)
-    return KINDS.index(spec.kind), name, spec.provider
+    return f"{name} {spec.provider}"
 
 
 def _warn_of(plugin: Plugin) -> None:
