@@ -39,11 +39,11 @@ LOADER, IMPORTS = "pluggy's own loader", "their modules alone"
 
 TEXT: Final = f"""What {PLUGINS} more installed distributions with {COMPONENTS:,} components cost.
 In the rows of commands, the zoo is with its own plugins; beside it stands the same command with
-{PLUGINS} more, and the limit is the same command with no plugin at all, as it is where `zoo list` has
-those {PLUGINS} alone. In the last rows the zoo is `zoo list` with {PLUGINS} more; beside it stands
-pluggy, which loads the same entry points and calls the same hook, and the limit is a Python that
-imports the same modules and calls their hooks. Each is a fresh process; a processor's time is that
-of all its cores."""
+{PLUGINS} more, and the limit is the same command with no plugin at all, as it is where `zoo list`
+has those {PLUGINS} alone. In the last rows the zoo is `zoo list` with {PLUGINS} more; beside it
+stands pluggy, which loads the same entry points and calls the same hook, and the limit is a Python
+that imports the same modules and calls their hooks. Each is a fresh process; a processor's time is
+that of all its cores."""
 
 CATALOGUE: Final = '''"""Components that are never built."""
 

@@ -46,8 +46,9 @@ class Components(Mapping[str, Spec]):
     def _by_name(self) -> dict[str, list[Spec]]:
         found: dict[str, list[Spec]] = {}
         for spec in self._listed:
-            for name in (spec.name, *spec.aliases):
-                found.setdefault(name, []).append(spec)
+            found.setdefault(spec.name, []).append(spec)
+            for alias in spec.aliases:
+                found.setdefault(alias, []).append(spec)
         return found
 
     @cached_property

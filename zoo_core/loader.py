@@ -415,7 +415,8 @@ def _collect(results: Iterable[Any], kind: type[_T], hook: str) -> tuple[_T, ...
 
 
 def _check_repeats(specs: Iterable[Spec]) -> None:
-    names = [(spec.kind, name) for spec in specs for name in (spec.name, *spec.aliases)]
+    names = [(spec.kind, spec.name) for spec in specs]
+    names += [(spec.kind, alias) for spec in specs for alias in spec.aliases]
     if len(set(names)) < len(names):
         kind, name = next(one for i, one in enumerate(names) if one in names[:i])
         raise PluginError(f"gives the {kind} {name!r} twice")
