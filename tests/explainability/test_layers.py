@@ -161,6 +161,17 @@ def test_what_was_found_in_a_model_is_remembered_while_its_modules_stay() -> Non
     assert kept() is None
 
 
+def test_what_was_found_is_forgotten_where_a_module_is_set_otherwise() -> None:
+    model = small_vit("timm").eval()
+    nn.init.normal_(model.head.weight)
+    pictures = torch.randn(2, 3, 32, 48)
+    found = []
+    for pool in ("avg", "token", "avg"):
+        model.global_pool = pool
+        found.append(GradCAM(model).explanation(pictures, target_class=1).facts.target_layer)
+    assert found == ["norm", "blocks.1.norm1", "norm"]
+
+
 def test_a_head_of_zeros_warns_and_is_not_remembered() -> None:
     model = small_vit("torchvision").eval()
     pictures = torch.randn(2, 3, 32, 32)

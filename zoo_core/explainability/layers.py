@@ -21,6 +21,7 @@ from zoo_core.explainability.results import NotApplicableError
 _SAME: Final = re.compile(r"identity$|^drop|stochasticdepth|pool\w{0,3}$", re.IGNORECASE)
 _ENCODERS: Final = ("backbone", "encoder", "attention", "trunk")
 _FEW: Final = 8
+_PLAIN: Final = (str, int, float, type(None))
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,24 @@ def named_layer(model: nn.Module, target: nn.Module | str) -> tuple[str, nn.Modu
 
 
 class _Known:
-    """The layers that were found in a model, as long as it has the same modules."""
+    """The layers that were found in a model, as long as its modules are the same, and set so."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = [weakref.ref(module) for module in model.modules()]
+        self._modules = [(weakref.ref(module), _settings(module)) for module in model.modules()]
         self.found: dict[tuple[Any, ...], tuple[str, Layout]] = {}
 
     def is_of(self, model: nn.Module) -> bool:
         modules = list(model.modules())
         return len(modules) == len(self._modules) and all(
-            ref() is module for ref, module in zip(self._modules, modules, strict=True)
+            ref() is module and settings == _settings(module)
+            for (ref, settings), module in zip(self._modules, modules, strict=True)
         )
+
+
+def _settings(module: nn.Module) -> list[object]:
+    """Give the plain values that a module is set by, such as how it pools."""
+    given = vars(module).items()
+    return [value for name, value in given if name != "training" and isinstance(value, _PLAIN)]
 
 
 _KNOWN: weakref.WeakKeyDictionary[nn.Module, _Known] = weakref.WeakKeyDictionary()
@@ -102,7 +110,7 @@ def find_layer(
     score depends on, which for a vision transformer with a class token is the first norm of the
     last block. For segmentation it is the last map of the lowest resolution in the encoder, as the
     maps of a decoder show the prediction rather than its reasons. What was found is remembered as
-    long as the model, and its modules are the same.
+    long as the model, its modules and their settings are the same.
 
     Args:
         model: The model.
