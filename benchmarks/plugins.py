@@ -174,6 +174,7 @@ def measure(quick: bool) -> Area:
         environments = {OWN: plain, f"{plugins} more": more, NONE: none}
         check(plain, 0, 0)
         check(more, plugins, components)
+        check(alone, plugins, components)
         for name, arguments in list(COMMANDS.items())[: 2 if quick else None]:
             command = ("-m", "zoo_core", *arguments)
             runs = {which: partial(run, command, given) for which, given in environments.items()}

@@ -46,9 +46,8 @@ class Components(Mapping[str, Spec]):
     def _by_name(self) -> dict[str, list[Spec]]:
         found: dict[str, list[Spec]] = {}
         for spec in self._listed:
-            found.setdefault(spec.name, []).append(spec)
-            for alias in spec.aliases:
-                found.setdefault(alias, []).append(spec)
+            for name in (spec.name, *spec.aliases):
+                found.setdefault(name, []).append(spec)
         return found
 
     @cached_property
@@ -207,10 +206,10 @@ class Registry(Components):
         """Every installed plugin, failed and blocked ones too."""
         return self.loader.plugins
 
-    @cached_property
+    @property
     def sorted_specs(self) -> tuple[Spec, ...]:
         """Every component that plugins list one by one, by kind and name."""
-        return tuple(spec for specs in self._by_kind.values() for spec in specs)
+        return self._listed
 
     @cached_property
     def _by_kind(self) -> dict[str, list[Spec]]:
@@ -464,7 +463,7 @@ _NUMBER = re.compile("[0-9]+")
 def _order(spec: Spec) -> str:
     """Sort by name, numbers in names by their value: resnet18 before resnet101."""
     name = _NUMBER.sub(lambda digits: digits[0].rjust(LONGEST, "0"), spec.name)
-    return f"{name} {spec.provider}"
+    return f"{name} {spec.provider}"  # a space comes before all that a name may go on with
 
 
 def _warn_of(plugin: Plugin) -> None:

@@ -233,7 +233,7 @@ def uncollected() -> Iterator[None]:
     finally:
         if enabled:
             if not gc.get_freeze_count():
-                gc.freeze()  # both together call all that was made old, or it is searched at once
+                gc.freeze()  # both together call all that was made old; else it is searched now
                 gc.unfreeze()
             gc.enable()
 
@@ -289,8 +289,9 @@ class _Found:
 
     def described(self, **told: Any) -> Plugin:
         """Give the plugin with what loading it told."""
-        identity = {"distribution": self.distribution, "version": self.version}
-        return Plugin(**identity, module=self.entry.value, **told)
+        return Plugin(
+            distribution=self.distribution, version=self.version, module=self.entry.value, **told
+        )
 
 
 def _find() -> list[_Found]:
@@ -414,7 +415,7 @@ def _collect(results: Iterable[Any], kind: type[_T], hook: str) -> tuple[_T, ...
     return collected
 
 
-def _check_repeats(specs: Iterable[Spec]) -> None:
+def _check_repeats(specs: tuple[Spec, ...]) -> None:
     names = [(spec.kind, spec.name) for spec in specs]
     names += [(spec.kind, alias) for spec in specs for alias in spec.aliases]
     if len(set(names)) < len(names):

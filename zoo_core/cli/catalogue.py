@@ -61,8 +61,8 @@ def list_command(kind: str | None, pattern: str | None, as_json: bool) -> None:
         shown += [_count_json(*row) for row in counted]
         echo_json(shown + [_model_json(model) for model in models])
         return
-    of_kind = {known: registry.of_kind(known) for known in kinds}
-    rows = [_row(spec, of_kind[spec.kind]) for spec in specs]
+    views = {known: registry.of_kind(known) for known in kinds}
+    rows = [_row(spec, views[spec.kind]) for spec in specs]
     rows += [_count_row(*row) for row in counted]
     rows += [_model_row(model) for model in models]
     if not rows and pattern is not None:
